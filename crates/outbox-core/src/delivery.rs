@@ -1,0 +1,56 @@
+//! What is handed to those who work: claimed messages and queue deliveries.
+
+use crate::error::Result;
+use crate::lease::{LeaseToken, Receipt};
+use crate::message::{Message, MessageBody};
+use crate::status::AttemptRecord;
+use crate::time::Timestamp;
+
+/// A claimed message: the relay's to publish and settle until its lease ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leased {
+    /// The message.
+    pub message: Message,
+    /// The proof to settle it with.
+    pub token: LeaseToken,
+    /// The number of this attempt, from 1.
+    #[doc(alias = "retry_count")]
+    pub attempt: u32,
+    /// Earlier failed attempts, oldest first, at most [`crate::status::HISTORY_LENGTH`].
+    pub history: Vec<AttemptRecord>,
+}
+
+/// A message handed to a worker by a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The message.
+    pub message: Message,
+    /// The proof to settle it with.
+    pub receipt: Receipt,
+    /// The number of this attempt, from 1; delays for limits and breakers are not counted.
+    pub attempt: u32,
+    /// The last failed attempt's record, where there was one.
+    pub last_failure: Option<AttemptRecord>,
+    /// When the message entered the queue.
+    pub enqueued_at: Timestamp,
+}
+
+impl Delivery {
+    /// The payload read as the JSON of `T`.
+    ///
+    /// # Errors
+    /// As [`Message::json`].
+    pub fn json<T: MessageBody>(&self) -> Result<T> {
+        self.message.json()
+    }
+}
+
+/// A stored row or entry that could not be read; it was set aside, and its neighbours were not
+/// affected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Where it stood: the row's or entry's own name.
+    pub place: String,
+    /// What is wrong with it.
+    pub problem: String,
+}

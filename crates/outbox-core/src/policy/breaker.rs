@@ -1,0 +1,231 @@
+use std::time::Duration;
+
+use crate::time::Timestamp;
+
+/// When a breaker opens, and when it tries again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(alias = "CircuitBreakerMaxFailures")]
+#[doc(alias = "CircuitBreakerResetTimeout")]
+pub struct BreakerConfig {
+    /// Failures in a row that open it; 5 by default, at least 1. An answer that names the
+    /// destination unavailable opens it at once.
+    pub max_failures: u32,
+    /// How long it stays open before one trial call; 1 s by default.
+    pub reset_timeout: Duration,
+    /// The longest time it stays open: the time doubles with each failed trial; 30 s by default.
+    pub max_reset_timeout: Duration,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self {
+            max_failures: 5,
+            reset_timeout: Duration::from_secs(1),
+            max_reset_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Where a breaker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Calls pass.
+    Closed,
+    /// No call passes until the given moment.
+    Open {
+        /// When a trial call may pass.
+        until: Timestamp,
+    },
+    /// One trial call is under way; no other passes until its outcome is recorded, or until the
+    /// given moment, after which the trial counts as vanished and another may pass.
+    HalfOpen {
+        /// When the trial counts as vanished.
+        until: Timestamp,
+    },
+}
+
+/// A breaker's answer to one who wants to call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// Call.
+    Granted,
+    /// Call once, with as little as possible: this is the trial.
+    Trial,
+    /// Do not call before the given moment.
+    Denied {
+        /// When to ask again.
+        until: Timestamp,
+    },
+}
+
+/// A circuit breaker: a state machine that is told the time, and told what happened.
+///
+/// It goes half-open only for a call that really happens, and closes only on that call's success.
+///
+/// ```
+/// use outbox_core::policy::{Breaker, BreakerConfig, Permission};
+/// use outbox_core::time::Timestamp;
+///
+/// let mut breaker = Breaker::new(BreakerConfig { max_failures: 1, ..Default::default() });
+/// let now = Timestamp::EPOCH;
+/// breaker.failed(now);
+/// assert!(matches!(breaker.permit(now), Permission::Denied { .. }));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Breaker {
+    config: BreakerConfig,
+    state: BreakerState,
+    failures: u32,
+    opened_in_a_row: u32,
+}
+
+impl Breaker {
+    /// A closed breaker.
+    #[must_use]
+    pub fn new(config: BreakerConfig) -> Self {
+        Self {
+            config,
+            state: BreakerState::Closed,
+            failures: 0,
+            opened_in_a_row: 0,
+        }
+    }
+
+    /// Where the breaker stands.
+    #[must_use]
+    pub fn state(&self) -> BreakerState {
+        self.state
+    }
+
+    /// Asks for permission to call at `now`. Whoever is granted it tells the outcome.
+    pub fn permit(&mut self, now: Timestamp) -> Permission {
+        match self.state {
+            BreakerState::Closed => Permission::Granted,
+            BreakerState::Open { until } | BreakerState::HalfOpen { until } if now < until => {
+                Permission::Denied { until }
+            }
+            BreakerState::Open { .. } | BreakerState::HalfOpen { .. } => {
+                self.state = BreakerState::HalfOpen {
+                    until: now + self.open_time(),
+                };
+                Permission::Trial
+            }
+        }
+    }
+
+    /// A call succeeded.
+    pub fn succeeded(&mut self) {
+        self.failures = 0;
+        self.opened_in_a_row = 0;
+        self.state = BreakerState::Closed;
+    }
+
+    /// A call failed at `now`: in a closed breaker it counts, a failed trial opens it again.
+    pub fn failed(&mut self, now: Timestamp) {
+        self.failures = self.failures.saturating_add(1);
+        let trial = matches!(self.state, BreakerState::HalfOpen { .. });
+        if trial || self.failures >= self.config.max_failures {
+            self.open(now, None);
+        }
+    }
+
+    /// The destination said at `now` that it takes nothing: opens at once, for `retry_after` where
+    /// it named a time.
+    pub fn unavailable(&mut self, now: Timestamp, retry_after: Option<Duration>) {
+        self.open(now, retry_after);
+    }
+
+    fn open(&mut self, now: Timestamp, retry_after: Option<Duration>) {
+        if !matches!(self.state, BreakerState::Open { .. }) {
+            self.opened_in_a_row = self.opened_in_a_row.saturating_add(1);
+        }
+        let wait = retry_after.unwrap_or_default().max(self.open_time());
+        self.state = BreakerState::Open { until: now + wait };
+    }
+
+    fn open_time(&self) -> Duration {
+        let doublings = self.opened_in_a_row.saturating_sub(1);
+        let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
+        let longest = self.config.max_reset_timeout.max(self.config.reset_timeout);
+        self.config
+            .reset_timeout
+            .saturating_mul(factor)
+            .min(longest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::EPOCH + SECOND * u32::try_from(seconds).unwrap()
+    }
+
+    fn breaker(max_failures: u32) -> Breaker {
+        Breaker::new(BreakerConfig {
+            max_failures,
+            reset_timeout: SECOND,
+            max_reset_timeout: 4 * SECOND,
+        })
+    }
+
+    #[test]
+    fn it_opens_after_as_many_failures_in_a_row_as_configured() {
+        let mut breaker = breaker(3);
+        breaker.failed(at(0));
+        breaker.failed(at(0));
+        breaker.succeeded();
+        breaker.failed(at(0));
+        breaker.failed(at(0));
+        assert_eq!(breaker.permit(at(0)), Permission::Granted);
+        breaker.failed(at(0));
+        assert_eq!(breaker.permit(at(0)), Permission::Denied { until: at(1) });
+    }
+
+    #[test]
+    fn half_open_lets_one_trial_through_and_closes_on_its_success() {
+        let mut breaker = breaker(1);
+        breaker.failed(at(0));
+        assert_eq!(breaker.permit(at(1)), Permission::Trial);
+        assert!(matches!(breaker.permit(at(1)), Permission::Denied { .. }));
+        breaker.succeeded();
+        assert_eq!(breaker.permit(at(1)), Permission::Granted);
+    }
+
+    #[test]
+    fn failed_trials_double_the_open_time_up_to_the_cap() {
+        let mut breaker = breaker(1);
+        breaker.failed(at(0));
+        let mut now = at(0);
+        let mut waits = Vec::new();
+        for _ in 0..5 {
+            let BreakerState::Open { until } = breaker.state() else {
+                panic!("not open")
+            };
+            waits.push(until.since(now).as_secs());
+            now = until;
+            assert_eq!(breaker.permit(now), Permission::Trial);
+            breaker.failed(now);
+        }
+        assert_eq!(waits, [1, 2, 4, 4, 4]);
+    }
+
+    #[test]
+    fn a_trial_that_vanishes_is_followed_by_another() {
+        let mut breaker = breaker(1);
+        breaker.failed(at(0));
+        assert_eq!(breaker.permit(at(1)), Permission::Trial);
+        assert_eq!(breaker.permit(at(2)), Permission::Trial);
+    }
+
+    #[test]
+    fn an_unavailable_destination_opens_at_once_for_as_long_as_it_says() {
+        let mut breaker = breaker(100);
+        breaker.unavailable(at(0), Some(9 * SECOND));
+        assert_eq!(breaker.permit(at(8)), Permission::Denied { until: at(9) });
+        assert_eq!(breaker.permit(at(9)), Permission::Trial);
+    }
+}

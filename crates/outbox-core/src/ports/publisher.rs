@@ -1,0 +1,42 @@
+use std::borrow::Cow;
+
+use async_trait::async_trait;
+
+use crate::error::PublishError;
+use crate::message::Message;
+use crate::status::Ordering;
+
+/// A destination that messages are published to.
+///
+/// # Contract
+/// - One result for each message, in their order; partial failure is normal.
+/// - `Ok` means that the destination has the message durably, by its own standard; nothing is
+///   answered on faith.
+/// - Where [`Publisher::ordering`] is `PerKey` or `Commit`, no message is sent after a failed one of
+///   the same key in the same call: it is answered [`PublishError::HeldBack`].
+/// - [`PublishError::Unavailable`] costs a message no attempt; [`PublishError::Refused`] sends it to
+///   quarantine at once.
+///
+/// # Cancel safety
+/// A dropped call may have sent any of its messages.
+#[async_trait]
+#[doc(alias = "EventPublisher")]
+pub trait Publisher: Send + Sync {
+    /// The publisher's name, for breakers, metrics and failure records; stable over its life.
+    #[doc(alias = "GetName")]
+    fn name(&self) -> &str;
+
+    /// The destination that `message` goes to. Each destination has a breaker and a lane of its own,
+    /// so that a dead one holds up no other; the publisher's name where it has but one.
+    fn destination<'a>(&'a self, message: &'a Message) -> Cow<'a, str> {
+        let _ = message;
+        Cow::Borrowed(self.name())
+    }
+
+    /// How strongly one call keeps the order of its messages.
+    fn ordering(&self) -> Ordering;
+
+    /// Publishes `messages`, all of one destination, and answers one result for each.
+    #[doc(alias = "Publish")]
+    async fn publish(&self, messages: &[Message]) -> Vec<Result<(), PublishError>>;
+}
