@@ -1,13 +1,16 @@
 //! Model, ports, policies and orchestrators of the transactional outbox. Links no driver.
 #![cfg_attr(test, allow(clippy::print_stdout))]
 
+pub mod consume;
 pub mod delivery;
 pub mod error;
 pub mod id;
 pub mod lease;
 pub mod message;
+pub mod observe;
 pub mod policy;
 pub mod ports;
+pub mod relay;
 pub mod report;
 pub mod signal;
 pub mod status;

@@ -2,8 +2,10 @@
 
 mod backoff;
 mod breaker;
+mod pause;
 mod retry;
 
 pub use backoff::Backoff;
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Permission};
+pub(crate) use pause::Pause;
 pub use retry::RetryPolicy;
