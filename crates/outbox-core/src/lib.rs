@@ -5,12 +5,15 @@ pub mod delivery;
 pub mod error;
 pub mod id;
 pub mod lease;
+pub mod memory;
 pub mod message;
 pub mod policy;
 pub mod ports;
 pub mod report;
 pub mod signal;
 pub mod status;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod time;
 
 pub use error::{HandlerError, OutboxError, PublishError, Result};
