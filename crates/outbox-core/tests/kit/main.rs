@@ -3,6 +3,8 @@ use std::process::ExitCode;
 
 use outbox_core::testing::Kit;
 
+mod outbox;
+
 fn main() -> ExitCode {
-    Kit::new("memory").run()
+    Kit::new("memory").outbox(outbox::MemoryHarness).run()
 }
