@@ -2,8 +2,12 @@
 
 mod backoff;
 mod breaker;
+mod gcra;
 mod retry;
+mod window;
 
 pub use backoff::Backoff;
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Permission};
+pub use gcra::{Quota, QuotaDecision};
 pub use retry::RetryPolicy;
+pub use window::{Window, Zone};
