@@ -1,11 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
-use crate::delivery::{Delivery, Quarantined};
+use crate::delivery::{Delivery, Quarantined, Unreadable};
 use crate::id::{MessageId, WorkerId};
 use crate::lease::{EntryId, Receipt};
 use crate::message::Message;
-use crate::ports::{DeliveryOutcome, DeliverySettlement};
+use crate::ports::{DeliveryOutcome, DeliverySettlement, DequeueReport};
 use crate::report::{QueueStats, SettleReport};
 use crate::status::AttemptRecord;
 use crate::time::Timestamp;
@@ -34,6 +34,7 @@ struct Entry {
     first_failed_at: Option<Timestamp>,
     history: Vec<AttemptRecord>,
     standing: Standing,
+    damaged: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +67,7 @@ impl Entries {
             first_failed_at: None,
             history: Vec::new(),
             standing: Standing::Ready,
+            damaged: false,
         };
         self.entries.insert(id, entry);
         self.ready.insert(id);
@@ -82,26 +84,26 @@ impl Entries {
     }
 
     /// Hands out up to `max` entries that are ready at `now`, in queue order.
-    pub(super) fn take(&mut self, max: usize, holder: Holder, now: Timestamp) -> Vec<Delivery> {
+    pub(super) fn take(&mut self, max: usize, holder: Holder, now: Timestamp) -> DequeueReport {
         while let Some(&(until, id)) = self.delayed.first().filter(|(until, _)| *until <= now) {
             self.delayed.remove(&(until, id));
             self.stand(id, Standing::Ready);
         }
         let chosen: Vec<_> = self.ready.iter().take(max).copied().collect();
-        self.hand_out(&chosen, holder)
+        self.hand_out(&chosen, holder, now)
     }
 
-    /// Hands out up to `max` entries whose lease has ended at `now`, longest ended first.
+    /// Hands out up to `max` entries whose lease has ended at `now`, those that ended first.
     pub(super) fn take_over(
         &mut self,
         max: usize,
         holder: Holder,
         now: Timestamp,
-    ) -> Vec<Delivery> {
+    ) -> DequeueReport {
         let ended = self.leased.iter().take_while(|(until, _)| *until <= now);
         let mut chosen: Vec<_> = ended.take(max).map(|(_, id)| *id).collect();
         chosen.sort_unstable();
-        self.hand_out(&chosen, holder)
+        self.hand_out(&chosen, holder, now)
     }
 
     /// When the first delayed entry comes due.
@@ -109,8 +111,15 @@ impl Entries {
         self.delayed.first().map(|(until, _)| *until)
     }
 
+    /// Damages the entry of a message, so that it cannot be read; whether there is one.
+    pub(super) fn damage(&mut self, message: MessageId) -> bool {
+        let mut entries = self.entries.values_mut();
+        let found = entries.find(|entry| entry.message.id == message);
+        found.map(|entry| entry.damaged = true).is_some()
+    }
+
     /// When the first lease of anybody but `owner` ends.
-    pub(super) fn next_expiry(&self, owner: WorkerId) -> Option<Timestamp> {
+    fn next_expiry(&self, owner: WorkerId) -> Option<Timestamp> {
         let others = self.leased.iter().filter(|(_, id)| {
             let receipt = self.entries.get(id).and_then(Entry::receipt);
             receipt.is_some_and(|receipt| receipt.owner != owner)
@@ -162,19 +171,39 @@ impl Entries {
         self.quarantine.clone()
     }
 
-    fn hand_out(&mut self, chosen: &[EntryId], holder: Holder) -> Vec<Delivery> {
-        let hand = |id: &EntryId| {
-            self.last_token += 1;
-            let receipt = Receipt {
-                entry: *id,
-                owner: holder.owner,
-                token: self.last_token,
-            };
-            let until = holder.until;
-            self.stand(*id, Standing::Leased { receipt, until });
-            self.entries.get(id).map(|entry| entry.delivery(receipt))
+    fn hand_out(&mut self, chosen: &[EntryId], holder: Holder, now: Timestamp) -> DequeueReport {
+        let mut report = DequeueReport::default();
+        for id in chosen {
+            if self.entries.get(id).is_some_and(|entry| entry.damaged) {
+                report.unreadable.extend(self.set_aside(*id, now));
+            } else {
+                report.deliveries.extend(self.lease(*id, holder));
+            }
+        }
+        report.next_expiry = self.next_expiry(holder.owner);
+        report
+    }
+
+    fn lease(&mut self, id: EntryId, Holder { owner, until }: Holder) -> Option<Delivery> {
+        self.last_token += 1;
+        let receipt = Receipt {
+            entry: id,
+            owner,
+            token: self.last_token,
         };
-        chosen.iter().filter_map(hand).collect()
+        self.stand(id, Standing::Leased { receipt, until });
+        self.entries.get(&id).map(|entry| entry.delivery(receipt))
+    }
+
+    /// Moves a damaged entry to quarantine.
+    fn set_aside(&mut self, id: EntryId, now: Timestamp) -> Option<Unreadable> {
+        let unreadable = self.remove(id)?.unreadable(id, now);
+        let told = Unreadable {
+            place: unreadable.place.clone(),
+            problem: unreadable.error.clone(),
+        };
+        self.quarantine.push(unreadable);
+        Some(told)
     }
 
     fn is_live(&self, receipt: &Receipt) -> bool {
@@ -256,6 +285,20 @@ impl Entry {
         self.failures += 1;
         self.first_failed_at.get_or_insert(failure.at);
         failure.push_to(&mut self.history);
+    }
+
+    /// The record of a damaged entry, found at `now`.
+    fn unreadable(self, id: EntryId, now: Timestamp) -> Quarantined {
+        Quarantined {
+            place: id.to_string(),
+            message: None,
+            attempts: self.failures,
+            history: self.history,
+            first_failed_at: now,
+            last_failed_at: now,
+            kind: "unreadable".to_owned(),
+            error: "the entry is damaged".to_owned(),
+        }
     }
 
     /// The record of an entry that has failed at least once.

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout};
 use super::entries::{Entries, Holder};
 use crate::delivery::Quarantined;
 use crate::error::{PublishError, Result};
+use crate::id::MessageId;
 use crate::lease::Receipt;
 use crate::message::Message;
 use crate::ports::{
@@ -94,6 +95,12 @@ impl MemoryQueue {
         self.with(|entries| entries.quarantined())
     }
 
+    /// Damages the unsettled entry of the message with this id, as a broken disk would; whether
+    /// there is one.
+    pub fn corrupt(&self, id: MessageId) -> bool {
+        self.with(|entries| entries.damage(id))
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut Entries) -> T) -> T {
         let entries = self.0.entries.lock();
         work(&mut entries.unwrap_or_else(PoisonError::into_inner))
@@ -119,22 +126,6 @@ impl MemoryQueue {
         }
         entries.add(message, now);
         Ok(Enqueued::Added)
-    }
-
-    /// One look at the entries at `now`: what there is, and when the next comes due.
-    fn look(&self, request: &DequeueRequest, now: Timestamp) -> (DequeueReport, Option<Timestamp>) {
-        let holder = Holder {
-            owner: request.owner,
-            until: now + request.lease,
-        };
-        self.with(|entries| {
-            let report = DequeueReport {
-                deliveries: entries.take(request.max, holder, now),
-                unreadable: Vec::new(),
-                next_expiry: entries.next_expiry(request.owner),
-            };
-            (report, entries.next_due())
-        })
     }
 }
 
@@ -167,8 +158,16 @@ impl Queue for MemoryQueue {
             changes.mark_seen();
             let waited = started.elapsed();
             let now = request.now + waited;
-            let (report, next_due) = self.look(request, now);
-            if !report.deliveries.is_empty() || waited >= request.wait {
+            let holder = Holder {
+                owner: request.owner,
+                until: now + request.lease,
+            };
+            let (report, next_due) = self.with(|entries| {
+                let report = entries.take(request.max, holder, now);
+                (report, entries.next_due())
+            });
+            let found = !report.deliveries.is_empty() || !report.unreadable.is_empty();
+            if found || waited >= request.wait {
                 return Ok(report);
             }
             let rest = request.wait - waited;
@@ -211,11 +210,7 @@ impl Queue for MemoryQueue {
             owner: request.owner,
             until: request.now + request.lease,
         };
-        Ok(self.with(|entries| DequeueReport {
-            deliveries: entries.take_over(request.max, holder, request.now),
-            unreadable: Vec::new(),
-            next_expiry: entries.next_expiry(request.owner),
-        }))
+        Ok(self.with(|entries| entries.take_over(request.max, holder, request.now)))
     }
 
     async fn stats(&self, now: Timestamp) -> Result<QueueStats> {
@@ -234,7 +229,7 @@ impl fmt::Debug for MemoryQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{MessageId, WorkerId};
+    use crate::id::WorkerId;
     use crate::message::NewMessage;
     use crate::time::TokioClock;
 
@@ -299,9 +294,10 @@ mod tests {
         delay(&queue, 1, start + 5 * SECOND, start).await;
         let report = queue.dequeue(&request(1, 10 * SECOND, start)).await;
         assert_eq!(report.unwrap().deliveries.len(), 1);
-        let other = WorkerId::from_bytes([2; 16]);
-        let expiry = queue.with(|entries| entries.next_expiry(other));
-        assert_eq!(expiry, Some(start + 35 * SECOND));
+        let mut asked = request(1, Duration::ZERO, start);
+        asked.owner = WorkerId::from_bytes([2; 16]);
+        let report = queue.dequeue(&asked).await.unwrap();
+        assert_eq!(report.next_expiry, Some(start + 35 * SECOND));
     }
 
     #[tokio::test(start_paused = true)]
