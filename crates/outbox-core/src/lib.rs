@@ -6,6 +6,7 @@ pub mod delivery;
 pub mod error;
 pub mod id;
 pub mod lease;
+pub mod memory;
 pub mod message;
 pub mod observe;
 pub mod policy;
@@ -14,6 +15,8 @@ pub mod relay;
 pub mod report;
 pub mod signal;
 pub mod status;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod time;
 
 pub use error::{HandlerError, OutboxError, PublishError, Result};
