@@ -1,1 +1,20 @@
-//! SQLite backends.
+//! SQLite backends: outbox, queue, inbox, deduplication, rate limits, all in one file.
+//!
+//! # Do not open the file behind SQLite's back
+//! Opening and closing the database, its `-wal` or its `-shm` file with `std::fs` in a process that
+//! has the store open drops SQLite's locks, and two processes may then write at once. Back it up
+//! with `VACUUM INTO`.
+
+#![allow(dead_code, reason = "what uses it is being built on it")]
+
+mod codec;
+mod connect;
+mod error;
+mod location;
+mod options;
+mod schema;
+mod store;
+
+pub use options::{SqliteOptions, Synchronous};
+pub use schema::{Migration, migrations, schema_sql};
+pub use store::SqliteStore;
