@@ -12,9 +12,11 @@ mod connect;
 mod error;
 mod location;
 mod options;
+mod queue;
 mod schema;
 mod store;
 
 pub use options::{SqliteOptions, Synchronous};
+pub use queue::{SqliteQueue, SqliteQueueConfig};
 pub use schema::{Migration, migrations, schema_sql};
 pub use store::SqliteStore;
