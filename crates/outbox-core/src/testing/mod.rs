@@ -49,11 +49,20 @@
 //! The binary understands what test binaries understand: a filter, `--list`, `--exact`,
 //! `--test-threads`.
 
+mod cancel;
+mod dedup;
 mod kit;
 mod outbox;
+mod queue;
+mod rate_limit;
 
+pub use dedup::{DedupCapabilities, DedupHarness, DedupStore, dedup_cases};
 pub use kit::{Case, CaseFuture, CaseResult, Kit, Requirement};
 pub use outbox::{
     LeaseScope, OpenTransaction, OutboxCapabilities, OutboxHarness, OutboxSetup, OutboxStore,
     TransactionOn, outbox_cases,
+};
+pub use queue::{QueueCapabilities, QueueHarness, QueueSetup, QueueStore, queue_cases};
+pub use rate_limit::{
+    LimiterSetup, RateLimitCapabilities, RateLimitHarness, RateLimitStore, rate_limit_cases,
 };
