@@ -5,7 +5,9 @@
 //! stores and opens handles on them, and declares in its *capabilities* what the backend can do. A
 //! case that does not apply shows as ignored, never as passed.
 //!
-//! Time is an argument of every port, so cases make up their moments and never wait for one.
+//! Time is an argument of every port, so cases make up their moments and do not wait for them. Only
+//! the cases of a dequeue that waits spend real time, under a second each; they allow a wake-up ten
+//! seconds.
 //!
 //! # Wiring a backend
 //! Declare a test binary without the standard harness:

@@ -19,6 +19,7 @@ pub(super) const CASES: &[DedupCase] = &[
     case!("9.2", a_processed_id_is_forgotten_when_its_time_is_up),
     case!("9.2", the_last_extension_decides_when_a_claim_ends),
     case!("9.2", purging_forgets_nothing_that_is_alive),
+    case!("9.2", purging_forgets_nothing_whose_life_was_lengthened),
     case!(
         "9.2",
         purging_forgets_what_has_expired_in_bounded_batches,
@@ -96,6 +97,29 @@ async fn purging_forgets_nothing_that_is_alive(harness: &dyn DedupHarness) -> Ca
     assert_eq!(scene.cache.purge(now, 100).await?, 0);
     assert!(scene.cache.is_processed(processed, now).await?);
     assert_eq!(scene.cache.complete(&[claim], TTL, now).await?, [true]);
+    Ok(())
+}
+
+async fn purging_forgets_nothing_whose_life_was_lengthened(
+    harness: &dyn DedupHarness,
+) -> CaseResult {
+    let scene = Scene::new(harness).await?;
+    let claim = scene.acquire(START).await?;
+    let now = START + LEASE;
+    let extended = scene.cache.extend(&[claim], 3 * LEASE, START).await?;
+    assert_eq!(
+        (extended, scene.cache.purge(now, 100).await?),
+        (vec![true], 0)
+    );
+    let claimed = scene.claim(now).await?;
+    assert!(matches!(claimed, Claim::InProgress { .. }), "{claimed:?}");
+    let completed = scene.cache.complete(&[claim], TTL, now).await?;
+    let later = START + 3 * LEASE;
+    assert_eq!(
+        (completed, scene.cache.purge(later, 100).await?),
+        (vec![true], 0)
+    );
+    assert!(scene.cache.is_processed(ID, later).await?);
     Ok(())
 }
 
