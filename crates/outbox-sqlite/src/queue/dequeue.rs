@@ -28,12 +28,12 @@ impl Inner {
         let mut wakes = self.store.wake().listen();
         let mut claims = self.claimed.subscribe();
         let started = Instant::now();
+        let mut waited = Duration::ZERO;
         loop {
             wakes.mark_seen();
             claims.mark_unchanged();
-            let view = self.look(request.owner).await?;
-            let waited = started.elapsed();
             let now = request.now + waited;
+            let view = self.look(request.owner).await?;
             if view.has_work(now) {
                 let report = self.take(request, now, view).await?;
                 if !report.deliveries.is_empty() || !report.unreadable.is_empty() {
@@ -41,6 +41,7 @@ impl Inner {
                 }
                 if waited < request.wait {
                     // Somebody else was quicker.
+                    waited = started.elapsed();
                     continue;
                 }
             }
@@ -56,6 +57,7 @@ impl Inner {
                 () = wakes.notified() => {}
                 () = rest(&mut claims, now, pause) => {}
             }
+            waited = started.elapsed();
         }
     }
 

@@ -1,0 +1,12 @@
+//! The queue, the deduplication cache and the limiters pass the conformance kit, on real files.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::process::ExitCode;
+
+use outbox_core::testing::Kit;
+
+mod queue;
+
+fn main() -> ExitCode {
+    Kit::new("sqlite").queue(queue::SqliteHarness).run()
+}
