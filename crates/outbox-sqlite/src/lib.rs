@@ -9,14 +9,19 @@
 
 mod codec;
 mod connect;
+mod dedup;
 mod error;
 mod location;
 mod options;
 mod queue;
+mod rate_limit;
 mod schema;
+mod scope;
 mod store;
 
+pub use dedup::SqliteDeduplicationCache;
 pub use options::{SqliteOptions, Synchronous};
 pub use queue::{SqliteQueue, SqliteQueueConfig};
+pub use rate_limit::{SqliteFixedWindowLimiter, SqliteGcraLimiter};
 pub use schema::{Migration, migrations, schema_sql};
 pub use store::SqliteStore;

@@ -2,8 +2,7 @@ use std::time::Duration;
 
 use outbox_core::error::{ConfigError, Result};
 
-/// The longest name of a queue, a deduplication cache or a consumer, in bytes.
-pub(crate) const NAME_BYTES: usize = 255;
+use crate::scope::check_name;
 
 /// How a [`crate::SqliteQueue`] behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,21 +38,10 @@ impl SqliteQueueConfig {
 
     pub(super) fn check(&self) -> Result<()> {
         let mut error = ConfigError::default();
-        check_name(&mut error, "name", &self.name);
+        check_name(&mut error, &self.name);
         if self.high_water == 0 {
             error.add("high_water", "is 0, but at least 1 is needed");
         }
         Ok(error.into_result()?)
-    }
-}
-
-/// Notes a name that is empty or too long.
-pub(crate) fn check_name(error: &mut ConfigError, setting: &str, name: &str) {
-    if name.is_empty() || name.len() > NAME_BYTES {
-        let length = name.len();
-        error.add(
-            setting,
-            format!("is {length} bytes long, but 1 to {NAME_BYTES} are needed"),
-        );
     }
 }

@@ -5,8 +5,14 @@ use std::process::ExitCode;
 
 use outbox_core::testing::Kit;
 
+mod dedup;
 mod queue;
+mod rate_limit;
 
 fn main() -> ExitCode {
-    Kit::new("sqlite").queue(queue::SqliteHarness).run()
+    Kit::new("sqlite")
+        .queue(queue::SqliteHarness)
+        .dedup(dedup::SqliteHarness)
+        .rate_limit(rate_limit::SqliteHarness)
+        .run()
 }
