@@ -5,16 +5,19 @@
 //! has the store open drops SQLite's locks, and two processes may then write at once. Back it up
 //! with `VACUUM INTO`.
 
-#![allow(dead_code, reason = "what uses it is being built on it")]
-
 mod codec;
 mod connect;
 mod error;
 mod location;
 mod options;
+mod outbox;
+mod quarantine;
 mod schema;
 mod store;
+mod unit;
 
 pub use options::{SqliteOptions, Synchronous};
+pub use outbox::SqliteOutbox;
 pub use schema::{Migration, migrations, schema_sql};
 pub use store::SqliteStore;
+pub use unit::SqliteTransaction;
