@@ -13,9 +13,7 @@ use crate::lease::{EntryId, Receipt};
 use crate::observe::ReportDesk;
 use crate::policy::Pause;
 use crate::ports::{ClaimToken, DequeueReport};
-use crate::report::{
-    BatchReport, MessageReport, QueueStats, SettleReport, Stage, StopReport,
-};
+use crate::report::{BatchReport, MessageReport, QueueStats, SettleReport, Stage, StopReport};
 use crate::signal::Shutdown;
 use crate::time::Timestamp;
 
@@ -171,7 +169,7 @@ impl<'a> Engine<'a> {
         let holds = self.held() > 0;
         [
             self.stopping.map(|since| since + self.worker.config.grace),
-            (!self.busy.taking && self.stopping.is_none()).then_some(self.timers.recover),
+            self.can_take(now).then_some(self.timers.recover),
             (holds && !self.busy.extending).then_some(self.timers.heartbeat),
             self.timers.closed,
             self.timers.rest.until(now),

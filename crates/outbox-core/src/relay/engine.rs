@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 use super::Relay;
 use super::judge::Answer;
 use super::keys::KeyGuard;
-use super::lane::{Held, Lane};
+use super::lane::{Held, Lane, PATIENCE};
 use super::timers::Timers;
 use crate::observe::ReportDesk;
 
@@ -226,9 +226,8 @@ impl<'a> Engine<'a> {
             if let Some(until) = lane.closed_until(now) {
                 at(until);
             } else if lane.queued() > 0 {
-                // A queue that cannot be sent right now: its lane is busy, or its lease is being
-                // extended. Looking again soon finds out whether the lane is stuck.
-                at(now + std::time::Duration::from_millis(25));
+                // Its lane is busy: looking again soon finds out whether it is stalled.
+                at(now + PATIENCE);
             }
         }
         self.timers.next(now, &self.busy_timers(), other)

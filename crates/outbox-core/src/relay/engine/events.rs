@@ -206,7 +206,7 @@ impl Engine<'_> {
         let Some(lane) = self.lanes.get_mut(&call.destination) else {
             return;
         };
-        lane.returned(&call.messages);
+        lane.returned(&call.messages, now);
         let results = match &call.answer {
             Answer::Results(results) => results,
             Answer::Broken(problem) => {
