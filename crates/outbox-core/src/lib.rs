@@ -11,6 +11,7 @@ pub mod message;
 pub mod observe;
 pub mod policy;
 pub mod ports;
+pub mod publish;
 pub mod relay;
 pub mod report;
 pub mod signal;
