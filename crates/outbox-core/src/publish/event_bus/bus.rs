@@ -65,7 +65,7 @@ impl Default for EventBusConfig {
 /// Each topic is a destination of its own, named `bus/topic`.
 ///
 /// ```
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 /// use outbox_core::id::MessageId;
 /// use outbox_core::message::{Message, NewMessage};
 /// use outbox_core::ports::Publisher;
