@@ -70,6 +70,10 @@ impl Publisher for TopicRouter {
         self.publisher(message).destination(message)
     }
 
+    fn routes(&self) -> bool {
+        true
+    }
+
     fn ordering(&self) -> Ordering {
         let routed = self.routes.values().map(|publisher| publisher.ordering());
         let default = self.default.ordering();

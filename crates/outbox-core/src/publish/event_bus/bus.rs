@@ -298,6 +298,10 @@ impl Publisher for EventBus {
         Cow::Owned(format!("{}/{}", self.name, message.topic))
     }
 
+    fn routes(&self) -> bool {
+        true
+    }
+
     fn ordering(&self) -> Ordering {
         Ordering::PerKey
     }
