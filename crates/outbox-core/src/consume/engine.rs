@@ -13,9 +13,7 @@ use crate::lease::{EntryId, Receipt};
 use crate::observe::ReportDesk;
 use crate::policy::Pause;
 use crate::ports::{ClaimToken, DequeueReport};
-use crate::report::{
-    BatchReport, MessageReport, QueueStats, SettleReport, Stage, StopReport,
-};
+use crate::report::{BatchReport, MessageReport, QueueStats, SettleReport, Stage, StopReport};
 use crate::signal::Shutdown;
 use crate::time::Timestamp;
 

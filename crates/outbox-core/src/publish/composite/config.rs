@@ -52,10 +52,10 @@ pub struct CompositeConfig {
     /// Which destinations must have a message; all of them by default.
     pub strategy: Strategy,
     /// The longest time that one call spends on destinations whose failure is forgiven; 1 s by
-    /// default. Required ones take the time that the caller gives them.
+    /// default, more than nothing. Required ones take the time that the caller gives them.
     pub budget: Duration,
-    /// How often, within the budget, a secondary destination is tried; 3 attempts by default,
-    /// 50 ms to 500 ms apart.
+    /// How often, within the budget, a secondary destination is tried; 3 attempts by default, with
+    /// a backoff of 50 ms up to 500 ms.
     pub retry: RetryPolicy,
     /// The breaker of each destination whose failure is forgiven: while it is open, the destination
     /// misses messages without holding up the others.
@@ -84,8 +84,11 @@ impl Default for CompositeConfig {
     }
 }
 
-/// Checks that destinations can be told apart.
-pub(super) fn check(destinations: &[Destination]) -> Result<(), ConfigError> {
+/// Checks that the settings are in their ranges, and that destinations can be told apart.
+pub(super) fn check(
+    destinations: &[Destination],
+    config: &CompositeConfig,
+) -> Result<(), ConfigError> {
     let mut problems = ConfigError::default();
     if destinations.is_empty() {
         problems.add("destinations", "there are none; at least one is needed");
@@ -93,15 +96,22 @@ pub(super) fn check(destinations: &[Destination]) -> Result<(), ConfigError> {
     for (place, destination) in destinations.iter().enumerate() {
         let name = destination.name.as_str();
         if name.is_empty() {
-            problems.add("destinations", format!("number {} has no name", place + 1));
+            let problem = format!("number {} has no name", place + 1);
+            problems.add("destinations", problem);
         }
-        if destinations
-            .iter()
-            .take(place)
-            .any(|earlier| earlier.name == name)
-        {
+        let mut earlier = destinations.iter().take(place);
+        if earlier.any(|earlier| earlier.name == name) {
             problems.add("destinations", format!("`{name}` is named twice"));
         }
+    }
+    if config.retry.max_attempts < 1 {
+        problems.add("retry.max_attempts", "must be at least 1");
+    }
+    if config.breaker.max_failures < 1 {
+        problems.add("breaker.max_failures", "must be at least 1");
+    }
+    if config.budget.is_zero() {
+        problems.add("budget", "must be more than nothing");
     }
     problems.into_result()
 }

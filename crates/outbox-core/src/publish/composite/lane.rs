@@ -7,7 +7,7 @@ use super::config::{CompositeConfig, Destination};
 use crate::error::{OutboxError, PublishError};
 use crate::id::{Entropy, MessageId};
 use crate::message::Message;
-use crate::policy::{Breaker, Permission, RetryPolicy};
+use crate::policy::{Breaker, BreakerState, Permission, RetryPolicy};
 use crate::ports::{Clock, DeliveryLog};
 use crate::publish::runs::{Answer, publish_runs, select};
 
@@ -57,6 +57,9 @@ impl Lane {
     /// Sends what the destination does not have, and records what it took at once: the call may be
     /// cancelled while other destinations take their time.
     pub(super) async fn deliver(&self, messages: &[Message], shared: &Shared) -> Vec<Answer> {
+        if messages.is_empty() {
+            return Vec::new();
+        }
         let known = match self.known(messages, shared).await {
             Ok(known) => known,
             Err(error) => {
@@ -96,13 +99,31 @@ impl Lane {
     }
 
     async fn try_once(&self, messages: &[Message], until: Instant, shared: &Shared) -> Vec<Answer> {
-        let now = shared.clock.now();
-        let permission = self.breaker().permit(now);
-        if let Permission::Denied { until } = permission {
-            return all_unavailable(messages, Some(until.since(now)), BreakerOpen);
+        let permission = self.breaker().permit(shared.clock.now());
+        match permission {
+            Permission::Granted => self.call(messages, until, shared).await,
+            Permission::Trial => self.trial(messages, until, shared).await,
+            Permission::Denied { until } => {
+                let wait = until.since(shared.clock.now());
+                all_unavailable(messages, Some(wait), BreakerOpen)
+            }
         }
-        let call = self.deliver(messages, shared);
-        let answers = match timeout_at(until, call).await {
+    }
+
+    /// Sends one message, and the others only where that closed the breaker.
+    async fn trial(&self, messages: &[Message], until: Instant, shared: &Shared) -> Vec<Answer> {
+        let (first, rest) = messages.split_at(messages.len().min(1));
+        let mut answers = self.call(first, until, shared).await;
+        let passed = self.breaker().state() == BreakerState::Closed;
+        answers.extend(match passed {
+            true => self.call(rest, until, shared).await,
+            false => all_unavailable(rest, None, BreakerOpen),
+        });
+        answers
+    }
+
+    async fn call(&self, messages: &[Message], until: Instant, shared: &Shared) -> Vec<Answer> {
+        let answers = match timeout_at(until, self.deliver(messages, shared)).await {
             Ok(answers) => answers,
             Err(_) => all_unavailable(messages, None, NoAnswerInTime),
         };

@@ -35,7 +35,7 @@ const PURGE_EVERY: usize = 1_000;
 ///
 /// ```
 /// use outbox_core::memory::MemoryDeliveryLog;
-/// use outbox_core::publish::{CompositePublisher, Destination, EventBus};
+/// use outbox_core::publish::{CompositeConfig, CompositePublisher, Destination, EventBus};
 /// use std::sync::Arc;
 ///
 /// let destinations = vec![
@@ -43,7 +43,8 @@ const PURGE_EVERY: usize = 1_000;
 ///     Destination::new(Arc::new(EventBus::new("search"))),
 /// ];
 /// let log = Arc::new(MemoryDeliveryLog::new());
-/// let everywhere = CompositePublisher::new("everywhere", destinations, log).unwrap();
+/// let config = CompositeConfig::default();
+/// let everywhere = CompositePublisher::new("everywhere", destinations, log, config).unwrap();
 /// ```
 #[doc(alias = "composite")]
 pub struct CompositePublisher {
@@ -55,17 +56,18 @@ pub struct CompositePublisher {
 }
 
 impl CompositePublisher {
-    /// Publishes to `destinations`, the primary first, with the default configuration.
+    /// Publishes to `destinations`, the primary first, on the system's clock and entropy.
     ///
     /// # Errors
-    /// [`ConfigError`] where there is no destination, or where one has no name of its own.
+    /// [`ConfigError`] with every setting that is out of its range, and every destination that has
+    /// no name of its own.
     pub fn new(
         name: impl Into<String>,
         destinations: Vec<Destination>,
         log: Arc<dyn DeliveryLog>,
+        config: CompositeConfig,
     ) -> Result<Self, ConfigError> {
-        check(&destinations)?;
-        let config = CompositeConfig::default();
+        check(&destinations, &config)?;
         let lane = |destination| Lane::new(destination, &config);
         Ok(Self {
             name: name.into(),
@@ -80,25 +82,10 @@ impl CompositePublisher {
         })
     }
 
-    /// Replaces the configuration.
+    /// Replaces the clock and the source of jitter, for tests and simulations.
     #[must_use]
-    pub fn config(mut self, config: CompositeConfig) -> Self {
-        let lane = |lane: Lane| Lane::new(lane.destination, &config);
-        self.lanes = self.lanes.into_iter().map(lane).collect();
-        self.config = config;
-        self
-    }
-
-    /// Replaces the system's clock.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+    pub fn driven_by(mut self, clock: Arc<dyn Clock>, entropy: Entropy) -> Self {
         self.shared.clock = clock;
-        self
-    }
-
-    /// Replaces the system's entropy.
-    #[must_use]
-    pub fn entropy(mut self, entropy: Entropy) -> Self {
         self.shared.entropy = entropy;
         self
     }

@@ -81,11 +81,10 @@ fn composite(strategy: Strategy, sinks: [&Arc<Sink>; 2], log: &Arc<Log>) -> Comp
         strategy,
         ..CompositeConfig::default()
     };
-    let composite = CompositePublisher::new("both", destinations, Arc::clone(log) as _).unwrap();
-    composite
-        .config(config)
-        .clock(Arc::new(TokioClock::starting_at(Timestamp::EPOCH)))
-        .entropy(Entropy::seeded(1))
+    let log = Arc::clone(log) as Arc<dyn DeliveryLog>;
+    let composite = CompositePublisher::new("both", destinations, log, config).unwrap();
+    let clock = Arc::new(TokioClock::starting_at(Timestamp::EPOCH));
+    composite.driven_by(clock, Entropy::seeded(1))
 }
 
 fn unkeyed<const N: usize>(numbers: [u8; N]) -> [Message; N] {
@@ -288,15 +287,37 @@ async fn the_log_forgets_deliveries_past_their_retention() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_trial_costs_one_message_and_its_success_lets_the_others_follow() {
+    let Bench { b, composite, .. } = bench(Strategy::Primary);
+    let away = Trouble::Unavailable(Some(SECOND));
+    b.trouble(1, away).trouble(3, away);
+    composite.publish(&unkeyed([1])).await;
+    tokio::time::advance(SECOND).await;
+    composite.publish(&unkeyed([3, 4, 5])).await;
+    assert_eq!((b.calls(), b.taken()), (2, vec![]));
+    tokio::time::advance(2 * SECOND).await;
+    composite.publish(&unkeyed([6, 7, 8])).await;
+    assert_eq!((b.calls(), b.taken()), (4, vec![6, 7, 8]));
+}
+
 #[test]
-fn destinations_need_names_of_their_own() {
+fn destinations_need_names_of_their_own_and_settings_their_ranges() {
     let to = |name| Destination::new(Sink::new(name) as Arc<dyn Publisher>);
-    let make = |destinations| CompositePublisher::new("c", destinations, Arc::new(Log::default()));
-    let problems = |made: std::result::Result<CompositePublisher, _>| match made {
-        Err(crate::error::ConfigError { problems }) => problems.len(),
-        Ok(_) => 0,
+    let problems = |destinations, config| {
+        let log = Arc::new(Log::default());
+        match CompositePublisher::new("c", destinations, log, config) {
+            Err(error) => error.problems.len(),
+            Ok(_) => 0,
+        }
     };
-    assert_eq!(problems(make(vec![])), 1);
-    assert_eq!(problems(make(vec![to("a"), to("a"), to("")])), 2);
-    assert_eq!(problems(make(vec![to("a"), to("a").named("b")])), 0);
+    let sound = CompositeConfig::default();
+    assert_eq!(problems(vec![], sound), 1);
+    assert_eq!(problems(vec![to("a"), to("a"), to("")], sound), 2);
+    assert_eq!(problems(vec![to("a"), to("a").named("b")], sound), 0);
+    let budget = Duration::ZERO;
+    assert_eq!(
+        problems(vec![to("a")], CompositeConfig { budget, ..sound }),
+        1
+    );
 }
