@@ -3,6 +3,7 @@
 
 pub mod consume;
 pub mod delivery;
+pub mod env;
 pub mod error;
 pub mod id;
 pub mod lease;
