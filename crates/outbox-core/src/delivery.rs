@@ -54,3 +54,24 @@ pub struct Unreadable {
     /// What is wrong with it.
     pub problem: String,
 }
+
+/// A message at rest: it could not be delivered, and stays until an operator decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Where it stood: the row's or entry's own name.
+    pub place: String,
+    /// The message as it was appended; `None` where its row could not be read.
+    pub message: Option<Message>,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// The failed attempts, oldest first, at most [`crate::status::HISTORY_LENGTH`].
+    pub history: Vec<AttemptRecord>,
+    /// When the first attempt began that failed; when it was found where it is unreadable.
+    pub first_failed_at: Timestamp,
+    /// When the last attempt began that failed; when it was found where it is unreadable.
+    pub last_failed_at: Timestamp,
+    /// The last failure's kind; `unreadable` where its row could not be read.
+    pub kind: String,
+    /// The last failure's text.
+    pub error: String,
+}

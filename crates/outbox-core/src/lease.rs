@@ -36,7 +36,7 @@ number! {
 /// Proof that a message was claimed: which one, and under which lease.
 ///
 /// A backend may lease the whole outbox, a part of it or each row; the token hides which.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LeaseToken {
     /// The claimed message.
     pub sequence: Sequence,

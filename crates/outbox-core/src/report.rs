@@ -129,6 +129,10 @@ pub enum Fate {
     Quarantined,
     /// Put back untried: no attempt was counted.
     Deferred,
+    /// Handled before, and now acknowledged without effect.
+    Duplicate,
+    /// Failed after it was acknowledged, and so gone: possible at most once only.
+    Dropped,
     /// The lease or delivery was lost; somebody else has it.
     Lost,
 }
@@ -206,7 +210,11 @@ pub struct Tally {
     pub quarantined: u64,
     /// Put back untried.
     pub deferred: u64,
-    /// Settlements that came too late.
+    /// Deliveries that were handled before, acknowledged without effect.
+    pub duplicates: u64,
+    /// Deliveries that failed after they were acknowledged: at most once only.
+    pub dropped: u64,
+    /// Leases lost to another relay or worker; no message is lost by that.
     pub lost: u64,
 }
 
@@ -218,6 +226,8 @@ impl Tally {
             Fate::Retried => self.retried += 1,
             Fate::Quarantined => self.quarantined += 1,
             Fate::Deferred => self.deferred += 1,
+            Fate::Duplicate => self.duplicates += 1,
+            Fate::Dropped => self.dropped += 1,
             Fate::Lost => self.lost += 1,
         }
     }
@@ -228,6 +238,8 @@ impl Tally {
         self.retried += other.retried;
         self.quarantined += other.quarantined;
         self.deferred += other.deferred;
+        self.duplicates += other.duplicates;
+        self.dropped += other.dropped;
         self.lost += other.lost;
     }
 }

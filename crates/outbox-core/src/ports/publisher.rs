@@ -33,6 +33,13 @@ pub trait Publisher: Send + Sync {
         Cow::Borrowed(self.name())
     }
 
+    /// Whether [`Publisher::destination`] depends on the message. Where it does, messages to a
+    /// destination that takes nothing are set aside so that the others flow; where it does not, the
+    /// relay simply waits. `false` by default.
+    fn routes(&self) -> bool {
+        false
+    }
+
     /// How strongly one call keeps the order of its messages.
     fn ordering(&self) -> Ordering;
 

@@ -100,12 +100,14 @@ pub enum DeliveryOutcome {
 /// # Contract
 /// - **enqueue** is idempotent by message id inside the deduplication window; nothing unread or
 ///   unsettled is ever trimmed; a full queue answers [`PublishError::Unavailable`] for what does not
-///   fit.
+///   fit. Where [`Queue::ordering`] is `PerKey` or `Commit`, no message is added after one of its
+///   key that was not, in the same call.
 /// - **dequeue** delivers what was enqueued before the first worker started, too; it waits on the
 ///   broker, not by polling; a delayed entry comes at its due time. Each entry is held by at most one
 ///   owner at a time. A malformed entry is quarantined by itself.
 /// - **settle** is fenced: a worker that lost a delivery cannot settle it for its new owner, and is
-///   told. All settlements of a call take effect together.
+///   told. All settlements of a call take effect together. A delivery whose lease ended and that
+///   nobody took over is still its holder's.
 /// - **extend** only extends what the caller still holds, and tells the rest.
 /// - **`recover_stuck`** takes over entries whose lease has ended, all of them in the end: busy entries
 ///   hide none.

@@ -1,0 +1,206 @@
+//! What the worker learns from work that is done.
+
+use tokio::task::JoinError;
+
+use crate::error::{OutboxError, Result};
+use crate::lease::{EntryId, Receipt};
+use crate::ports::DequeueReport;
+use crate::report::{Fate, QueueStats, SettleReport};
+
+use super::super::Semantics;
+use super::super::consumer::{Admission, Decided, Handled};
+use super::{Engine, Event, Taken};
+
+impl Engine<'_> {
+    pub(super) fn on_event(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Taken(how, report) => {
+                self.busy.taking = false;
+                if let Some(report) = self.queue_answer("take", report)? {
+                    self.on_taken(how, report);
+                }
+            }
+            Event::Admitted(admission) => self.on_admitted(admission),
+            Event::Settled(decided, report) => {
+                self.busy.settling = false;
+                self.settling.clear();
+                match self.queue_answer("settle", report)? {
+                    Some(report) => self.on_settled(decided, &report),
+                    None => self.decided.extend(decided),
+                }
+            }
+            Event::Extended(report) => {
+                self.busy.extending = false;
+                self.timers.heartbeat = self.worker.clock.now() + self.worker.config.lease / 3;
+                if let Some(lost) = self.queue_answer("extend", report)? {
+                    self.drop_lost(&lost);
+                }
+            }
+            Event::Counted(report) => {
+                self.busy.counting = false;
+                if let Some(stats) = self.queue_answer("count", report)? {
+                    self.on_counted(stats);
+                }
+            }
+            Event::Told => self.desk.told(),
+        }
+        Ok(())
+    }
+
+    /// Takes a queue's answer apart: an error makes the worker pause, or ends it where no pause
+    /// helps.
+    fn queue_answer<T>(&mut self, operation: &str, answer: Result<T>) -> Result<Option<T>> {
+        match answer {
+            Ok(value) => {
+                self.timers.rest.answered();
+                Ok(Some(value))
+            }
+            Err(error @ OutboxError::Backend { .. }) => {
+                tracing::warn!(operation, %error, "queue failed; trying again");
+                self.timers.rest.failed(self.worker.clock.now());
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn on_taken(&mut self, how: Taken, report: DequeueReport) {
+        let now = self.worker.clock.now();
+        self.report.tally.quarantined += report.unreadable.len() as u64;
+        for unreadable in &report.unreadable {
+            tracing::error!(
+                place = unreadable.place,
+                problem = unreadable.problem,
+                "unreadable"
+            );
+        }
+        if let Some(expiry) = report.next_expiry {
+            self.timers.recover = self.timers.recover.min(expiry);
+        }
+        if how == Taken::Recovered && !report.deliveries.is_empty() {
+            // There may be more: a full answer is no proof that it was all.
+            self.timers.recover = now;
+        }
+        self.dry = report.deliveries.is_empty();
+        if self.held() == 0 && !report.deliveries.is_empty() {
+            self.timers.heartbeat = now + self.worker.config.lease / 3;
+        }
+        self.ready.extend(report.deliveries);
+        if self.stopping.is_some() {
+            self.report.released += self.ready.len() as u64;
+            self.give_back_ready(now);
+        }
+    }
+
+    fn on_admitted(&mut self, admission: Admission) {
+        let now = self.worker.clock.now();
+        self.busy.admitting = false;
+        if let Some(until) = admission.closed_until {
+            self.timers.closed = Some(until);
+        }
+        for decided in admission.decided {
+            self.decide(decided);
+        }
+        for admitted in admission.admitted {
+            self.start_handler(admitted, now);
+        }
+    }
+
+    pub(super) fn on_joined(&mut self, handled: Result<Handled, JoinError>) {
+        // A task that was aborted was dropped from the books when it was.
+        if let Ok(handled) = handled {
+            let decided = self.worker.consumer.judge(handled, &self.worker.entropy);
+            self.decide(decided);
+        }
+    }
+
+    /// A delivery's fate is known: its place and its key are free, and it is to be settled.
+    fn decide(&mut self, decided: Decided) {
+        if !self.free(decided.delivery.receipt.entry) {
+            return;
+        }
+        let acknowledged = self.worker.consumer.config().semantics == Semantics::AtMostOnce
+            && decided.fate != Fate::Deferred
+            && decided.fate != Fate::Duplicate;
+        if acknowledged || decided.fate == Fate::Lost {
+            self.tell(vec![decided]);
+        } else {
+            self.decided.push(decided);
+        }
+    }
+
+    /// Frees the place of a delivery; whether it was still ours.
+    fn free(&mut self, entry: EntryId) -> bool {
+        let Some(running) = self.running.remove(&entry) else {
+            return false;
+        };
+        if let Some(key) = running.key {
+            self.busy_keys.remove(&key);
+        }
+        true
+    }
+
+    fn on_settled(&mut self, mut decided: Vec<Decided>, report: &SettleReport) {
+        for place in &report.lost {
+            if let Some(one) = decided.get_mut(*place) {
+                one.fate = Fate::Lost;
+            }
+        }
+        self.tell(decided);
+    }
+
+    /// Counts what is finally known, and tells the hooks.
+    fn tell(&mut self, decided: Vec<Decided>) {
+        let now = self.worker.clock.now();
+        for one in &decided {
+            self.report.tally.count(one.fate);
+            let done = matches!(
+                one.fate,
+                Fate::Done | Fate::Duplicate | Fate::Retried | Fate::Quarantined
+            );
+            if self.stopping.is_some() && done {
+                self.report.finished += 1;
+            }
+        }
+        if !self.worker.hooks.is_empty() {
+            let report = self.batch_report(&decided, now);
+            self.desk.queue(report);
+        }
+    }
+
+    /// Another worker has these by now: they are not handled, or their handling is aborted, to keep
+    /// doubled effects few.
+    fn drop_lost(&mut self, lost: &[Receipt]) {
+        if lost.is_empty() {
+            return;
+        }
+        tracing::warn!(deliveries = lost.len(), "deliveries lost to another worker");
+        let lost: std::collections::BTreeSet<EntryId> = lost.iter().map(|r| r.entry).collect();
+        let before = self.ready.len();
+        self.ready
+            .retain(|delivery| !lost.contains(&delivery.receipt.entry));
+        let mut dropped = before - self.ready.len();
+        let handled: Vec<EntryId> = self
+            .running
+            .keys()
+            .filter(|entry| lost.contains(entry))
+            .copied()
+            .collect();
+        for entry in handled {
+            let abort = self
+                .running
+                .get_mut(&entry)
+                .and_then(|running| running.abort.take());
+            if let Some(abort) = abort {
+                abort.abort();
+                self.free(entry);
+                dropped += 1;
+            }
+        }
+        self.report.tally.lost += dropped as u64;
+    }
+
+    fn on_counted(&mut self, stats: QueueStats) {
+        self.empty = stats.depth() == 0;
+    }
+}

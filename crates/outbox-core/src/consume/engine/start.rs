@@ -1,0 +1,316 @@
+//! Starting work: everything that can be done now is begun.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tracing::Instrument;
+
+use crate::delivery::Delivery;
+use crate::observe::tell;
+use crate::ports::{DeliveryOutcome, DeliverySettlement, DequeueRequest, RecoverRequest};
+use crate::report::Fate;
+use crate::time::Timestamp;
+
+use super::super::Semantics;
+use super::super::consumer::{Admission, Admitted, Ending, Handled};
+use super::{Engine, Event, Goal, Running, Taken};
+
+impl Engine<'_> {
+    pub(super) fn start_work(&mut self, now: Timestamp) {
+        self.read_timers(now);
+        self.start_heartbeat(now);
+        self.start_handling(now);
+        self.start_settling(now);
+        self.start_taking(now);
+        self.start_counting(now);
+        if let Some(report) = self.desk.next() {
+            let told = tell(&self.worker.hooks, report, self.worker.config.hook_timeout);
+            self.work.push(told.map(|()| Event::Told).boxed());
+        }
+    }
+
+    fn read_timers(&mut self, now: Timestamp) {
+        if self.timers.closed.is_some_and(|until| until <= now) {
+            self.timers.closed = None;
+        }
+    }
+
+    fn start_heartbeat(&mut self, now: Timestamp) {
+        let held = self.held();
+        if held == 0 || now < self.timers.heartbeat || self.busy.extending {
+            return;
+        }
+        self.busy.extending = true;
+        let mut receipts = Vec::with_capacity(held);
+        receipts.extend(self.ready.iter().map(|delivery| delivery.receipt));
+        receipts.extend(self.running.values().map(|running| running.receipt));
+        receipts.extend(self.decided.iter().map(|one| one.delivery.receipt));
+        receipts.extend(&self.settling);
+        let claims: Vec<_> = self
+            .running
+            .values()
+            .filter_map(|running| running.claim)
+            .collect();
+        let worker = self.worker;
+        let extend = async move {
+            worker.consumer.extend(&claims, now).await;
+            Event::Extended(
+                worker
+                    .queue
+                    .extend(&receipts, worker.config.lease, now)
+                    .await,
+            )
+        };
+        self.work.push(extend.boxed());
+    }
+
+    /// Fills free places from what is ready.
+    fn start_handling(&mut self, now: Timestamp) {
+        let free = self
+            .worker
+            .config
+            .concurrency
+            .saturating_sub(self.running.len());
+        if free == 0 || self.ready.is_empty() || self.busy.admitting {
+            return;
+        }
+        if let Some(until) = self.timers.closed {
+            self.give_back_ready(until);
+            return;
+        }
+        let mut chosen = self.choose(free);
+        if chosen.is_empty() {
+            return;
+        }
+        let (permitted, closed_until) = self.worker.consumer.permit(chosen.len(), now);
+        for delivery in chosen.split_off(permitted).into_iter().rev() {
+            self.ready.push_front(delivery);
+        }
+        if let Some(until) = closed_until {
+            self.timers.closed = Some(until);
+            self.give_back_ready(until);
+            return;
+        }
+        let semantics = self.worker.consumer.config().semantics;
+        if self.worker.consumer.admits_at_once() && semantics != Semantics::AtMostOnce {
+            for delivery in chosen {
+                self.reserve(&delivery);
+                self.start_handler(Admitted::unclaimed(delivery), now);
+            }
+            return;
+        }
+        self.start_admission(chosen, now);
+    }
+
+    /// Takes up to `most` ready deliveries whose keys nobody else here handles; the others keep their
+    /// places, and so do those behind them of the same key.
+    fn choose(&mut self, most: usize) -> Vec<Delivery> {
+        if !self.worker.config.serial_keys {
+            return self.ready.drain(..most.min(self.ready.len())).collect();
+        }
+        let mut chosen = Vec::new();
+        let mut keys = std::collections::BTreeSet::new();
+        let mut place = 0;
+        while place < self.ready.len() && chosen.len() < most {
+            let key = self
+                .ready
+                .get(place)
+                .and_then(|d| d.message.ordering_key.as_ref());
+            let taken = key.is_some_and(|key| self.busy_keys.contains(key) || keys.contains(key));
+            if taken {
+                place += 1;
+            } else {
+                keys.extend(key.cloned());
+                chosen.extend(self.ready.remove(place));
+            }
+        }
+        chosen
+    }
+
+    fn reserve(&mut self, delivery: &Delivery) {
+        let key = delivery
+            .message
+            .ordering_key
+            .clone()
+            .filter(|_| self.worker.config.serial_keys);
+        self.busy_keys.extend(key.clone());
+        let running = Running {
+            receipt: delivery.receipt,
+            claim: None,
+            key,
+            abort: None,
+        };
+        self.running.insert(delivery.receipt.entry, running);
+    }
+
+    fn start_admission(&mut self, chosen: Vec<Delivery>, now: Timestamp) {
+        self.busy.admitting = true;
+        for delivery in &chosen {
+            self.reserve(delivery);
+        }
+        let worker = self.worker;
+        let admit = async move {
+            let mut admission = worker.consumer.admit(chosen, now).await;
+            if worker.consumer.config().semantics == Semantics::AtMostOnce {
+                acknowledge(worker, &mut admission, now).await;
+            }
+            Event::Admitted(admission)
+        };
+        self.work.push(admit.boxed());
+    }
+
+    pub(super) fn start_handler(&mut self, admitted: Admitted, now: Timestamp) {
+        let entry = admitted.delivery.receipt.entry;
+        let Some(running) = self.running.get_mut(&entry) else {
+            return;
+        };
+        running.claim = admitted
+            .claim
+            .map(|token| (admitted.delivery.message.id, token));
+        let handler = self.worker.consumer.handler();
+        let limit = self.worker.consumer.config().handler_timeout;
+        let clock = std::sync::Arc::clone(&self.worker.clock);
+        let message = admitted.delivery.message.id;
+        let span = tracing::debug_span!("outbox.handle", %message);
+        let handling = async move {
+            let handle = AssertUnwindSafe(handler.handle(&admitted.delivery)).catch_unwind();
+            let ending = match tokio::time::timeout(limit, handle).await {
+                Ok(Ok(answer)) => Ending::Answered(answer),
+                Ok(Err(_)) => Ending::Broken("handler panicked".to_owned()),
+                Err(_) => Ending::Broken(format!("handler did not answer within {limit:?}")),
+            };
+            Handled {
+                admitted,
+                ending,
+                started: now,
+                ended: clock.now(),
+            }
+        };
+        running.abort = Some(self.handling.spawn(handling.instrument(span)));
+    }
+
+    fn start_settling(&mut self, now: Timestamp) {
+        if self.busy.settling || self.decided.is_empty() || self.timers.rest.until(now).is_some() {
+            return;
+        }
+        self.busy.settling = true;
+        let decided = std::mem::take(&mut self.decided);
+        self.settling = decided.iter().map(|one| one.delivery.receipt).collect();
+        let worker = self.worker;
+        let span = tracing::debug_span!("queue.settle", deliveries = decided.len());
+        let settle = async move {
+            worker.consumer.conclude(&decided, now).await;
+            let settlements: Vec<_> = decided
+                .iter()
+                .map(|one| DeliverySettlement {
+                    receipt: one.delivery.receipt,
+                    outcome: one.outcome.clone(),
+                })
+                .collect();
+            let report = worker.queue.settle(&settlements, now).await;
+            Event::Settled(decided, report)
+        };
+        self.work.push(settle.instrument(span).boxed());
+    }
+
+    /// Whether more may be taken from the queue now.
+    pub(super) fn can_take(&self, now: Timestamp) -> bool {
+        let config = &self.worker.config;
+        let open = self.timers.closed.is_none() && self.timers.rest.until(now).is_none();
+        let counting = self.goal == Goal::Empty && (self.dry || self.busy.counting);
+        let full = self.room() == 0 || self.ready.len() > config.prefetch / 2;
+        self.stopping.is_none() && !self.busy.taking && open && !counting && !full
+    }
+
+    fn room(&self) -> usize {
+        let config = &self.worker.config;
+        (config.prefetch + config.concurrency).saturating_sub(self.ready.len() + self.running.len())
+    }
+
+    /// Takes more from the queue: what dead workers left, or what is next.
+    fn start_taking(&mut self, now: Timestamp) {
+        if !self.can_take(now) {
+            return;
+        }
+        let config = &self.worker.config;
+        self.busy.taking = true;
+        self.empty = false;
+        let max = self.room().min(config.batch);
+        let (owner, lease, queue) = (self.owner, config.lease, &self.worker.queue);
+        if now >= self.timers.recover {
+            self.timers.recover = now + config.safety_poll;
+            let request = RecoverRequest {
+                owner,
+                max,
+                lease,
+                now,
+            };
+            let span = tracing::debug_span!("queue.recover", max);
+            let recover =
+                async move { Event::Taken(Taken::Recovered, queue.recover_stuck(&request).await) };
+            self.work.push(recover.instrument(span).boxed());
+            return;
+        }
+        let wait = self.patience(now);
+        let request = DequeueRequest {
+            owner,
+            max,
+            lease,
+            wait,
+            now,
+        };
+        let span = tracing::debug_span!("queue.dequeue", max);
+        let take = async move { Event::Taken(Taken::Dequeued, queue.dequeue(&request).await) };
+        self.work.push(take.instrument(span).boxed());
+    }
+
+    /// How long to wait for a delivery: until something else has to be looked at.
+    fn patience(&self, now: Timestamp) -> Duration {
+        let config = &self.worker.config;
+        let longest = match self.goal {
+            Goal::Forever => config.safety_poll,
+            Goal::Empty => Duration::from_millis(50),
+        };
+        longest.min(self.timers.recover.since(now))
+    }
+
+    /// Asks whether the queue holds anything at all, where a run is to end when it does not.
+    fn start_counting(&mut self, now: Timestamp) {
+        let quiet = self.held() == 0 && !self.busy.settling;
+        let asked = self.busy.taking || self.busy.counting;
+        if self.goal != Goal::Empty || self.stopping.is_some() || !self.dry || !quiet || asked {
+            return;
+        }
+        self.dry = false;
+        self.busy.counting = true;
+        let queue = &self.worker.queue;
+        let count = async move { Event::Counted(queue.stats(now).await) };
+        self.work.push(count.boxed());
+    }
+}
+
+/// At most once: acknowledges before handling; what cannot be acknowledged is not handled.
+async fn acknowledge(worker: &super::super::Worker, admission: &mut Admission, now: Timestamp) {
+    let settlements: Vec<_> = admission
+        .admitted
+        .iter()
+        .map(|one| DeliverySettlement {
+            receipt: one.delivery.receipt,
+            outcome: DeliveryOutcome::Done,
+        })
+        .collect();
+    match worker.queue.settle(&settlements, now).await {
+        Ok(report) => {
+            for place in report.lost.into_iter().rev() {
+                admission.refuse(place, Fate::Lost, now);
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "not acknowledged, so not handled");
+            for place in (0..admission.admitted.len()).rev() {
+                admission.refuse(place, Fate::Deferred, now);
+            }
+        }
+    }
+}

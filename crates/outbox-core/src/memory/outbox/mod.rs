@@ -1,0 +1,15 @@
+//! An outbox in memory.
+//!
+//! A row keeps what happened to it; where it stands (ready, waiting, parked) is worked out anew from
+//! all rows whenever somebody asks, so no state can go stale.
+
+mod append;
+mod claim;
+mod maintain;
+mod port;
+mod settle;
+mod state;
+mod transaction;
+
+pub use port::{MemoryOutbox, MemoryOutboxConfig};
+pub use transaction::MemoryTransaction;

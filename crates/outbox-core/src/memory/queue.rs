@@ -1,0 +1,336 @@
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::{Instant, timeout};
+
+use super::entries::{Entries, Holder};
+use crate::delivery::Quarantined;
+use crate::error::{PublishError, Result};
+use crate::id::MessageId;
+use crate::lease::Receipt;
+use crate::message::Message;
+use crate::ports::{
+    DeliveryOutcome, DeliverySettlement, DequeueReport, DequeueRequest, Enqueued, Queue,
+    RecoverRequest,
+};
+use crate::report::{QueueStats, SettleReport};
+use crate::signal::Wake;
+use crate::status::Ordering;
+use crate::time::{Clock, Timestamp};
+
+/// How a [`MemoryQueue`] behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryQueueConfig {
+    /// The queue's name in metrics and failure records; `memory` by default.
+    pub name: String,
+    /// How long an id that was enqueued is remembered, so that enqueuing it again adds nothing;
+    /// 24 h by default.
+    pub dedup_window: Duration,
+    /// The most unsettled entries, those in flight and delayed among them; what is over it is
+    /// answered [`PublishError::Unavailable`]. 1,000,000 by default.
+    pub high_water: usize,
+}
+
+impl Default for MemoryQueueConfig {
+    fn default() -> Self {
+        Self {
+            name: "memory".to_owned(),
+            dedup_window: Duration::from_secs(24 * 60 * 60),
+            high_water: 1_000_000,
+        }
+    }
+}
+
+/// A queue in this process' memory, shared by cloning.
+///
+/// An entry that was delayed comes back to its old place. Moments in settlements and requests are
+/// compared with `now` of the requests only; the clock tells when a message was enqueued.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use outbox_core::memory::{MemoryQueue, MemoryQueueConfig};
+/// use outbox_core::ports::Queue;
+/// use outbox_core::time::{Clock, SystemClock};
+/// use std::sync::Arc;
+///
+/// let queue = MemoryQueue::new(MemoryQueueConfig::default(), Arc::new(SystemClock));
+/// assert_eq!(queue.stats(SystemClock.now()).await.unwrap().depth(), 0);
+/// # });
+/// ```
+#[derive(Clone)]
+pub struct MemoryQueue(Arc<Shared>);
+
+struct Shared {
+    config: MemoryQueueConfig,
+    clock: Arc<dyn Clock>,
+    entries: Mutex<Entries>,
+    wake: Wake,
+}
+
+/// Why a message did not fit.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the queue holds {depth} unsettled entries, its high-water mark is {high_water}")]
+struct Full {
+    depth: usize,
+    high_water: usize,
+}
+
+impl MemoryQueue {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(config: MemoryQueueConfig, clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Shared {
+            config,
+            clock,
+            entries: Mutex::default(),
+            wake: Wake::new(),
+        }))
+    }
+
+    /// What is in quarantine, oldest first.
+    #[must_use]
+    pub fn quarantined(&self) -> Vec<Quarantined> {
+        self.with(|entries| entries.quarantined())
+    }
+
+    /// Damages the unsettled entry of the message with this id, as a broken disk would; whether
+    /// there is one.
+    pub fn corrupt(&self, id: MessageId) -> bool {
+        self.with(|entries| entries.damage(id))
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Entries) -> T) -> T {
+        let entries = self.0.entries.lock();
+        work(&mut entries.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add(
+        &self,
+        entries: &mut Entries,
+        message: &Message,
+        now: Timestamp,
+    ) -> Result<Enqueued, PublishError> {
+        let MemoryQueueConfig {
+            dedup_window,
+            high_water,
+            ..
+        } = self.0.config;
+        if entries.remembers(message.id, dedup_window, now) {
+            return Ok(Enqueued::Duplicate);
+        }
+        let depth = entries.depth();
+        if depth >= high_water {
+            return Err(PublishError::unavailable(Full { depth, high_water }));
+        }
+        entries.add(message, now);
+        Ok(Enqueued::Added)
+    }
+}
+
+#[async_trait]
+impl Queue for MemoryQueue {
+    fn name(&self) -> &str {
+        &self.0.config.name
+    }
+
+    fn ordering(&self) -> Ordering {
+        Ordering::Commit
+    }
+
+    async fn enqueue(&self, messages: &[Message]) -> Vec<Result<Enqueued, PublishError>> {
+        let now = self.0.clock.now();
+        let add = |entries: &mut Entries| {
+            let results = messages.iter();
+            let results = results.map(|message| self.add(entries, message, now));
+            results.collect()
+        };
+        let results = self.with(add);
+        self.0.wake.notify();
+        results
+    }
+
+    async fn dequeue(&self, request: &DequeueRequest) -> Result<DequeueReport> {
+        let mut changes = self.0.wake.listen();
+        let started = Instant::now();
+        loop {
+            changes.mark_seen();
+            let waited = started.elapsed();
+            let now = request.now + waited;
+            let holder = Holder {
+                owner: request.owner,
+                until: now + request.lease,
+            };
+            let (report, next_due) = self.with(|entries| {
+                let report = entries.take(request.max, holder, now);
+                (report, entries.next_due())
+            });
+            let found = !report.deliveries.is_empty() || !report.unreadable.is_empty();
+            if found || waited >= request.wait {
+                return Ok(report);
+            }
+            let rest = request.wait - waited;
+            let pause = next_due.map_or(rest, |due| due.since(now).min(rest));
+            // Either end of the pause means the same: look again.
+            timeout(pause, changes.notified()).await.ok();
+        }
+    }
+
+    async fn settle(
+        &self,
+        settlements: &[DeliverySettlement],
+        _now: Timestamp,
+    ) -> Result<SettleReport> {
+        let report = self.with(|entries| entries.settle(settlements));
+        let comes_back = |settlement: &DeliverySettlement| {
+            let outcome = &settlement.outcome;
+            matches!(
+                outcome,
+                DeliveryOutcome::Retry { .. } | DeliveryOutcome::Delay { .. }
+            )
+        };
+        if settlements.iter().any(comes_back) {
+            self.0.wake.notify();
+        }
+        Ok(report)
+    }
+
+    async fn extend(
+        &self,
+        receipts: &[Receipt],
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<Receipt>> {
+        Ok(self.with(|entries| entries.extend(receipts, now + lease)))
+    }
+
+    async fn recover_stuck(&self, request: &RecoverRequest) -> Result<DequeueReport> {
+        let holder = Holder {
+            owner: request.owner,
+            until: request.now + request.lease,
+        };
+        Ok(self.with(|entries| entries.take_over(request.max, holder, request.now)))
+    }
+
+    async fn stats(&self, now: Timestamp) -> Result<QueueStats> {
+        Ok(self.with(|entries| entries.stats(now)))
+    }
+}
+
+impl fmt::Debug for MemoryQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryQueue")
+            .field("config", &self.0.config)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::WorkerId;
+    use crate::message::NewMessage;
+    use crate::time::TokioClock;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn message(number: u8) -> Message {
+        let id = MessageId::from_bytes([number; 16]);
+        Message::appended(&NewMessage::new("t", vec![number]), id, Timestamp::EPOCH)
+    }
+
+    fn queue() -> (MemoryQueue, TokioClock) {
+        let clock = TokioClock::starting_at(Timestamp::from_millis(1_000_000));
+        let queue = MemoryQueue::new(MemoryQueueConfig::default(), Arc::new(clock));
+        (queue, clock)
+    }
+
+    fn request(max: usize, wait: Duration, now: Timestamp) -> DequeueRequest {
+        DequeueRequest {
+            owner: WorkerId::from_bytes([1; 16]),
+            max,
+            lease: 30 * SECOND,
+            wait,
+            now,
+        }
+    }
+
+    async fn delay(queue: &MemoryQueue, number: u8, due_at: Timestamp, now: Timestamp) {
+        queue.enqueue(&[message(number)]).await;
+        let report = queue.dequeue(&request(1, Duration::ZERO, now)).await;
+        let settlement = DeliverySettlement {
+            receipt: report.unwrap().deliveries[0].receipt,
+            outcome: DeliveryOutcome::Delay { due_at },
+        };
+        let report = queue.settle(&[settlement], now).await.unwrap();
+        assert_eq!(report.settled, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiting_dequeue_returns_at_the_exact_due_time() {
+        let (queue, clock) = queue();
+        let start = clock.now();
+        delay(&queue, 1, start + 3 * SECOND, start).await;
+        let report = queue.dequeue(&request(1, 10 * SECOND, start)).await;
+        assert_eq!(report.unwrap().deliveries.len(), 1);
+        assert_eq!(clock.now(), start + 3 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dequeue_waits_no_longer_than_it_was_asked_to() {
+        let (queue, clock) = queue();
+        let start = clock.now();
+        delay(&queue, 1, start + 30 * SECOND, start).await;
+        let report = queue.dequeue(&request(1, 10 * SECOND, start)).await;
+        assert_eq!(report.unwrap().deliveries, []);
+        assert_eq!(clock.now(), start + 10 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_begins_when_the_wait_ends() {
+        let (queue, clock) = queue();
+        let start = clock.now();
+        delay(&queue, 1, start + 5 * SECOND, start).await;
+        let report = queue.dequeue(&request(1, 10 * SECOND, start)).await;
+        assert_eq!(report.unwrap().deliveries.len(), 1);
+        let mut asked = request(1, Duration::ZERO, start);
+        asked.owner = WorkerId::from_bytes([2; 16]);
+        let report = queue.dequeue(&asked).await.unwrap();
+        assert_eq!(report.next_expiry, Some(start + 35 * SECOND));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_settlement_that_brings_an_entry_back_sooner_wakes_the_waiting() {
+        let (queue, clock) = queue();
+        let start = clock.now();
+        queue.enqueue(&[message(1)]).await;
+        let taken = queue.dequeue(&request(1, Duration::ZERO, start)).await;
+        let settlement = DeliverySettlement {
+            receipt: taken.unwrap().deliveries[0].receipt,
+            outcome: DeliveryOutcome::Delay {
+                due_at: start + 2 * SECOND,
+            },
+        };
+        let asked = request(1, 10 * SECOND, start);
+        let settle = async {
+            tokio::time::sleep(SECOND).await;
+            queue.settle(&[settlement], clock.now()).await
+        };
+        let (report, _) = tokio::join!(queue.dequeue(&asked), settle);
+        assert_eq!(report.unwrap().deliveries.len(), 1);
+        assert_eq!(clock.now(), start + 2 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delayed_entry_comes_back_to_its_old_place() {
+        let (queue, clock) = queue();
+        let start = clock.now();
+        delay(&queue, 1, start + SECOND, start).await;
+        queue.enqueue(&[message(2)]).await;
+        let asked = request(2, Duration::ZERO, start + SECOND);
+        let deliveries = queue.dequeue(&asked).await.unwrap().deliveries;
+        let ids: Vec<_> = deliveries.iter().map(|d| d.message.id).collect();
+        assert_eq!(ids, [message(1).id, message(2).id]);
+    }
+}

@@ -1,0 +1,416 @@
+//! What the relay learns from work that is done.
+
+use crate::delivery::Leased;
+use crate::error::{OutboxError, PublishError, Result};
+use crate::lease::LeaseToken;
+use crate::ports::{Outcome, Settlement};
+use crate::report::{ClaimReport, Fate, OutboxStats, SettleReport};
+use crate::time::Timestamp;
+
+use super::super::judge::{Answer, Court, One, Verdict};
+use super::super::lane::Lane;
+use super::{Call, Engine, Event, Filed, Group};
+
+impl Engine<'_> {
+    pub(super) fn on_event(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Claimed(number, at, report) => {
+                self.claim.running = false;
+                match self.store_answer("claim", report)? {
+                    Some(report) => self.on_claimed(number, at, report),
+                    None => {
+                        self.claim.wanted = true;
+                        self.claim.unknown = true;
+                    }
+                }
+            }
+            Event::Published(call) => self.on_published(call),
+            Event::Settled(settlements, report) => {
+                self.busy.settling = false;
+                match self.store_answer("settle", report)? {
+                    Some(report) => self.on_settled(&settlements, &report),
+                    None => self.settle_again(settlements),
+                }
+            }
+            Event::Extended(until, report) => {
+                self.busy.extending = false;
+                self.on_extended(until, report);
+            }
+            Event::Released(report) => {
+                self.busy.releasing = false;
+                if self.store_answer("release", report)?.is_some() {
+                    self.claim.unknown = false;
+                }
+            }
+            Event::Purged(report) => {
+                self.busy.purging = false;
+                self.on_purged(report);
+            }
+            Event::Counted(report) => {
+                self.busy.counting = false;
+                if let Some(stats) = self.store_answer("count", report)? {
+                    self.on_counted(stats);
+                }
+            }
+            Event::Told => self.desk.told(),
+        }
+        Ok(())
+    }
+
+    /// Takes a store's answer apart: an error makes the relay pause, or ends it where no pause helps.
+    fn store_answer<T>(&mut self, operation: &str, answer: Result<T>) -> Result<Option<T>> {
+        match answer {
+            Ok(value) => {
+                self.timers.rest.answered();
+                self.drain.error = None;
+                Ok(Some(value))
+            }
+            Err(error @ OutboxError::Backend { .. }) => {
+                tracing::warn!(operation, %error, "outbox failed; trying again");
+                self.timers.rest.failed(self.relay.clock.now());
+                self.drain.error = Some(error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn on_claimed(&mut self, number: u64, at: Timestamp, report: ClaimReport) {
+        self.guard.claim_arrived(number);
+        self.drain.counted = false;
+        self.report.tally.quarantined += report.unreadable.len() as u64;
+        for unreadable in &report.unreadable {
+            tracing::error!(
+                place = unreadable.place,
+                problem = unreadable.problem,
+                "unreadable"
+            );
+        }
+        if let Some(due) = report.next_due {
+            self.timers.due_at(due);
+        }
+        if report.more || !report.leased.is_empty() {
+            self.claim.wanted = true;
+        }
+        if report.leased.is_empty() {
+            return;
+        }
+        self.claim.holding = true;
+        if self.unsettled.is_empty() {
+            self.lease_until = at + self.relay.config.lease;
+            self.timers.heartbeat = Some(at + self.relay.config.lease / 3);
+        }
+        let mut untimely = Vec::new();
+        for leased in report.leased {
+            self.unsettled.insert(leased.token);
+            self.take_in(leased, &mut untimely);
+        }
+        self.report.released += if self.stopping.is_some() {
+            untimely.len() as u64
+        } else {
+            0
+        };
+        self.put_back(untimely, &Outcome::Release);
+    }
+
+    /// Puts a claimed message into its lane; those that must not be sent now go to `untimely`.
+    fn take_in(&mut self, leased: Leased, untimely: &mut Vec<Leased>) {
+        let key = leased.message.ordering_key.as_deref();
+        if self.stopping.is_some() || key.is_some_and(|key| self.guard.is_blocked(key)) {
+            untimely.push(leased);
+            return;
+        }
+        let destination = self
+            .relay
+            .publisher
+            .destination(&leased.message)
+            .into_owned();
+        if !self.relay.publisher.routes() {
+            self.lane(destination).push(leased);
+            return;
+        }
+        if self.topics.get(&leased.message.topic) != Some(&destination) {
+            self.topics
+                .insert(leased.message.topic.clone(), destination.clone());
+        }
+        if let Some(leased) = self.guard.admit(leased, &destination) {
+            self.lane(destination).push(leased);
+        }
+    }
+
+    fn lane(&mut self, destination: String) -> &mut Lane {
+        let config = &self.relay.config;
+        self.lanes
+            .entry(destination)
+            .or_insert_with(|| Lane::new(config.breaker, config.batch_ceiling))
+    }
+
+    /// A message has left its lane: those of its key that waited for it may go on.
+    pub(super) fn leave_lane(&mut self, key: Option<&str>) {
+        if !self.relay.publisher.routes() {
+            return;
+        }
+        let freed = key.map(|key| self.guard.leave(key)).unwrap_or_default();
+        let mut untimely = Vec::new();
+        for leased in freed {
+            self.take_in(leased, &mut untimely);
+        }
+        self.put_back(untimely, &Outcome::Release);
+    }
+
+    fn on_published(&mut self, call: Call) {
+        let now = self.relay.clock.now();
+        self.learn(&call, now);
+        // A lane that was stuck may take more now, and what was set aside for it may come back.
+        self.claim.wanted |= self.relay.publisher.routes();
+        let Call {
+            destination,
+            messages,
+            held,
+            trial,
+            started,
+            answer,
+        } = call;
+        let until = self
+            .lanes
+            .get(&destination)
+            .and_then(|lane| lane.closed_until(now));
+        let court = Court {
+            config: &self.relay.config,
+            entropy: &self.relay.entropy,
+            put_back: until.map_or(Outcome::Release, |until| self.untried(until)),
+            started,
+            now,
+        };
+        let alone = messages.len() == 1 && !trial;
+        let ones = messages.iter().zip(&held).map(|(message, held)| One {
+            message,
+            held: *held,
+        });
+        let verdicts: Vec<Verdict> = match answer {
+            Answer::Results(results) => ones
+                .zip(results)
+                .map(|(one, result)| court.judge(&one, result))
+                .collect(),
+            Answer::Broken(problem) => ones
+                .map(|one| court.judge_broken(&one, alone, &problem))
+                .collect(),
+        };
+        let group = Group {
+            destination,
+            duration: now.since(started),
+            messages,
+            held,
+            fates: Vec::with_capacity(verdicts.len()),
+        };
+        self.file(group, verdicts);
+    }
+
+    /// Tells the lane what its call came to.
+    fn learn(&mut self, call: &Call, now: Timestamp) {
+        let Some(lane) = self.lanes.get_mut(&call.destination) else {
+            return;
+        };
+        lane.returned(&call.messages, now);
+        let results = match &call.answer {
+            Answer::Results(results) => results,
+            Answer::Broken(problem) => {
+                tracing::warn!(
+                    destination = call.destination,
+                    problem,
+                    "publish call broke"
+                );
+                lane.shrink(call.messages.len());
+                lane.breaker().failed(now);
+                return;
+            }
+        };
+        lane.adapt(
+            now.since(call.started),
+            call.messages.len(),
+            &self.relay.config,
+        );
+        let away = results.iter().find_map(|result| match result {
+            Err(PublishError::Unavailable { retry_after, .. }) => Some(*retry_after),
+            Err(PublishError::Fenced { seen }) => {
+                tracing::error!(seen, "the sink knows a newer relay than this one");
+                Some(None)
+            }
+            _ => None,
+        });
+        match away {
+            Some(retry_after) => lane.breaker().unavailable(now, retry_after),
+            None => lane.breaker().succeeded(),
+        }
+    }
+
+    /// Hands judged messages to settlement, and holds back the keys of those that stay.
+    fn file(&mut self, mut group: Group, verdicts: Vec<Verdict>) {
+        let mut left = Vec::new();
+        for (message, verdict) in group.messages.iter().zip(verdicts) {
+            let skips = matches!(
+                verdict.settlement.outcome,
+                Outcome::Retry {
+                    on_failure: crate::status::OnFailure::SkipMessage,
+                    ..
+                }
+            );
+            let blocks = !matches!(verdict.fate, Fate::Done | Fate::Quarantined) && !skips;
+            if let Some(key) = message.ordering_key.as_deref() {
+                if blocks {
+                    self.guard.block(key);
+                }
+                left.push(key.to_owned());
+            }
+            if let Outcome::Retry { due_at, .. } | Outcome::Hold { until: due_at } =
+                verdict.settlement.outcome
+            {
+                self.timers.due_at(due_at);
+            }
+            self.judged.settlements.push(verdict.settlement);
+            group.fates.push(Filed {
+                fate: verdict.fate,
+                error: verdict.error,
+                blocks,
+            });
+        }
+        self.judged.groups.push(group);
+        self.put_back_blocked();
+        for key in left {
+            self.leave_lane(Some(&key));
+        }
+    }
+
+    /// Gives back queued messages whose key is held back.
+    fn put_back_blocked(&mut self) {
+        if self.guard.has_blocked() {
+            let guard = &self.guard;
+            let blocked: Vec<Leased> = self
+                .lanes
+                .values_mut()
+                .flat_map(|lane| lane.drain_blocked(guard))
+                .collect();
+            self.turn_away(blocked, &Outcome::Release);
+        }
+    }
+
+    fn settle_again(&mut self, mut settlements: Vec<Settlement>) {
+        settlements.append(&mut self.judged.settlements);
+        self.judged.settlements = settlements;
+        let mut groups = std::mem::take(&mut self.judged.settling);
+        groups.append(&mut self.judged.groups);
+        self.judged.groups = groups;
+    }
+
+    fn on_settled(&mut self, settlements: &[Settlement], report: &SettleReport) {
+        let now = self.relay.clock.now();
+        let mut groups = std::mem::take(&mut self.judged.settling);
+        let mut lost = report.lost.iter().copied().peekable();
+        let mut place = 0;
+        for group in &mut groups {
+            let messages = group.messages.iter().zip(&group.held).zip(&mut group.fates);
+            for ((message, held), filed) in messages {
+                if let (true, Some(key)) = (filed.blocks, message.ordering_key.as_deref()) {
+                    self.guard.settled(key, self.claim.next);
+                }
+                if lost.next_if_eq(&place).is_some() {
+                    filed.fate = Fate::Lost;
+                }
+                self.unsettled.remove(&held.token);
+                self.count(filed.fate, held.attempt, now);
+                place += 1;
+            }
+        }
+        debug_assert_eq!(place, settlements.len());
+        self.drain.counted = false;
+        if self.unsettled.is_empty() {
+            self.timers.heartbeat = None;
+        }
+        if !self.relay.hooks.is_empty() {
+            for group in &groups {
+                self.desk.queue(self.batch_report(group, now));
+            }
+        }
+    }
+
+    fn count(&mut self, fate: Fate, attempt: u32, now: Timestamp) {
+        self.report.tally.count(fate);
+        if matches!(fate, Fate::Done | Fate::Quarantined) {
+            self.drain.moved_at = now;
+        }
+        // What waited behind this message may be claimable now.
+        if fate != Fate::Done || attempt > 1 {
+            self.claim.wanted = true;
+        }
+        if self.stopping.is_some() && matches!(fate, Fate::Done | Fate::Retried | Fate::Quarantined)
+        {
+            self.report.finished += 1;
+        }
+    }
+
+    fn on_extended(&mut self, until: Timestamp, report: Result<Vec<LeaseToken>>) {
+        let now = self.relay.clock.now();
+        self.timers.heartbeat = Some(now + self.relay.config.lease / 3);
+        match report {
+            Ok(lost) => {
+                self.lease_until = until;
+                if !lost.is_empty() {
+                    self.drop_lost(&lost);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "lease not extended; trying again");
+                self.timers.heartbeat = Some(now + self.relay.config.lease / 10);
+            }
+        }
+    }
+
+    /// Forgets queued messages that another relay has by now; those on their way are told as lost
+    /// when they are settled.
+    fn drop_lost(&mut self, lost: &[LeaseToken]) {
+        tracing::warn!(messages = lost.len(), "lease lost to another relay");
+        let (queued, deferred) = self.take_queued();
+        let lanes: Vec<_> = queued
+            .iter()
+            .map(|one| one.message.ordering_key.clone())
+            .collect();
+        let (gone, kept): (Vec<_>, Vec<_>) = queued
+            .into_iter()
+            .chain(deferred)
+            .partition(|one| lost.contains(&one.token));
+        for leased in gone {
+            self.unsettled.remove(&leased.token);
+            self.report.tally.count(Fate::Lost);
+        }
+        self.put_back(kept, &Outcome::Release);
+        for key in lanes {
+            self.leave_lane(key.as_deref());
+        }
+        self.claim.wanted = true;
+    }
+
+    fn on_purged(&mut self, report: Result<u64>) {
+        let config = &self.relay.config;
+        let now = self.relay.clock.now();
+        match report {
+            Ok(purged) if purged >= config.purge_batch as u64 => self.timers.purge = now,
+            Ok(_) => self.timers.purge = now + config.purge_interval,
+            Err(error) => {
+                tracing::warn!(%error, "purge failed; trying again later");
+                self.timers.purge = now + config.purge_interval;
+            }
+        }
+    }
+
+    fn on_counted(&mut self, stats: OutboxStats) {
+        if self
+            .drain
+            .unsent
+            .is_some_and(|unsent| unsent != stats.unsent())
+        {
+            self.drain.moved_at = self.relay.clock.now();
+        }
+        self.drain.unsent = Some(stats.unsent());
+        self.drain.counted = true;
+    }
+}

@@ -1,0 +1,63 @@
+use crate::policy::Pause;
+use crate::time::Timestamp;
+
+use super::RelayConfig;
+
+/// When the relay has to look up although nothing happened.
+pub(super) struct Timers {
+    /// A due time, or the end of another relay's lease.
+    pub(super) due: Option<Timestamp>,
+    /// The next claim that nothing asks for.
+    pub(super) poll: Timestamp,
+    /// The next purge.
+    pub(super) purge: Timestamp,
+    /// The next extension of the lease, where something is claimed.
+    pub(super) heartbeat: Option<Timestamp>,
+    /// The rest that a store gets when it failed.
+    pub(super) rest: Pause,
+}
+
+impl Timers {
+    pub(super) fn new(now: Timestamp, config: &RelayConfig) -> Self {
+        Self {
+            due: None,
+            poll: now + config.safety_poll,
+            purge: now + config.purge_interval,
+            heartbeat: None,
+            rest: Pause::default(),
+        }
+    }
+
+    /// Notes that something will be due at `at`.
+    pub(super) fn due_at(&mut self, at: Timestamp) {
+        self.due = Some(self.due.map_or(at, |known| known.min(at)));
+    }
+
+    /// The earliest moment that anything asks for which is not attended to, `other` among it.
+    pub(super) fn next(
+        &self,
+        now: Timestamp,
+        attended: &Attended,
+        other: Option<Timestamp>,
+    ) -> Timestamp {
+        let unless = |busy: bool, at: Option<Timestamp>| if busy { None } else { at };
+        [
+            unless(attended.claim, self.due),
+            unless(attended.claim, Some(self.poll)),
+            unless(attended.purge, Some(self.purge)),
+            unless(attended.heartbeat, self.heartbeat),
+            self.rest.until(now),
+            other,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(Timestamp::MAX, Timestamp::min)
+    }
+}
+
+/// What is being done already, so that its timer need not wake anyone.
+pub(super) struct Attended {
+    pub(super) claim: bool,
+    pub(super) purge: bool,
+    pub(super) heartbeat: bool,
+}
