@@ -258,6 +258,19 @@ impl HandlerError {
     }
 }
 
+/// A panic that was caught in foreign code, with what it said.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("panicked: {0}")]
+pub struct Panicked(pub String);
+
+impl From<Box<dyn std::any::Any + Send>> for Panicked {
+    fn from(payload: Box<dyn std::any::Any + Send>) -> Self {
+        let text = payload.downcast_ref::<&str>().map(ToString::to_string);
+        let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+        Self(text.unwrap_or_else(|| "no message".to_owned()))
+    }
+}
+
 /// The error and its causes in one line, outermost first, cut to `limit` bytes at a char boundary.
 #[must_use]
 pub fn error_text(error: &(dyn StdError + 'static), limit: usize) -> String {

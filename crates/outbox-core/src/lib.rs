@@ -3,6 +3,7 @@
 
 pub mod consume;
 pub mod delivery;
+pub mod env;
 pub mod error;
 pub mod id;
 pub mod lease;
@@ -11,6 +12,8 @@ pub mod message;
 pub mod observe;
 pub mod policy;
 pub mod ports;
+pub mod produce;
+pub mod publish;
 pub mod relay;
 pub mod report;
 pub mod signal;

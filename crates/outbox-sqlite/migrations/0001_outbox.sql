@@ -16,6 +16,7 @@ CREATE TABLE outbox_messages (
     skip         INTEGER NOT NULL DEFAULT 0,
     -- set where the row waits
     topic        TEXT,
+    first_failed_at INTEGER,
     settled_at   INTEGER,
     -- 1 between the two statements of an append, so that one outside any transaction fails
     guard        INTEGER REFERENCES outbox_none (id) DEFERRABLE INITIALLY DEFERRED,

@@ -140,6 +140,7 @@ impl SqliteDeduplicationCache {
             tell(ids, &records, token, until)
         };
         writer.commit().await?;
+        writer.finish();
         Ok(claims)
     }
 
@@ -195,10 +196,12 @@ impl SqliteDeduplicationCache {
         let held: Vec<_> = held.map(|(id, _)| *id).collect();
         if held.is_empty() {
             writer.rollback().await?;
+            writer.finish();
             return Ok(took);
         }
         self.write(writer.connection(), step, &held).await?;
         writer.commit().await?;
+        writer.finish();
         Ok(took)
     }
 
@@ -236,6 +239,7 @@ impl SqliteDeduplicationCache {
             .execute(writer.connection())
             .await?;
         writer.commit().await?;
+        writer.finish();
         Ok(done.is_none())
     }
 

@@ -16,6 +16,7 @@ pub(crate) const NOT_NULL: i32 = 1299;
 /// A foreign key that nothing satisfies, found at commit or at the end of a statement.
 pub(crate) const FOREIGN_KEY: i32 = 787;
 
+const ERROR: i32 = 1;
 const BUSY: i32 = 5;
 const LOCKED: i32 = 6;
 const READ_ONLY: i32 = 8;
@@ -23,6 +24,8 @@ const IO: i32 = 10;
 const CORRUPT: i32 = 11;
 const FULL: i32 = 13;
 const CANNOT_OPEN: i32 = 14;
+const TOO_BIG: i32 = 18;
+const CONSTRAINT: i32 = 19;
 const NOT_A_DATABASE: i32 = 26;
 
 /// Anything that can go wrong inside this crate.
@@ -49,6 +52,12 @@ pub(crate) enum Fault {
     /// Another transaction of this process kept the database for too long.
     #[error("another transaction of this process holds the database")]
     Occupied,
+    /// A failure that several callers share, because they shared a commit.
+    #[error(transparent)]
+    Shared(#[from] std::sync::Arc<Fault>),
+    /// The task that was to commit for several callers ended before it had.
+    #[error("the commit was interrupted; whether it took effect is unknown")]
+    Interrupted,
     /// The linked SQLite is too old.
     #[error(
         "SQLite {found} is linked, but {needed} or newer is needed: older ones can corrupt WAL"
@@ -76,6 +85,7 @@ impl Fault {
     pub(crate) fn code(&self) -> Option<i32> {
         match self {
             Self::Sql(error) => code_of(error),
+            Self::Shared(fault) => fault.code(),
             _ => None,
         }
     }
@@ -85,13 +95,19 @@ impl Fault {
         matches!(self.code(), Some(UNIQUE | PRIMARY_KEY))
     }
 
+    /// Whether the rows themselves were refused, so that others would not be.
+    pub(crate) fn is_about_the_rows(&self) -> bool {
+        matches!(self.primary_code(), Some(ERROR | TOO_BIG | CONSTRAINT))
+    }
+
     fn primary_code(&self) -> Option<i32> {
         self.code().map(|code| code & 0xff)
     }
 
     fn transience(&self) -> Transience {
         let again = match self {
-            Self::Occupied | Self::Sql(sqlx::Error::PoolTimedOut) => true,
+            Self::Occupied | Self::Interrupted | Self::Sql(sqlx::Error::PoolTimedOut) => true,
+            Self::Shared(fault) => return fault.transience(),
             _ => matches!(self.primary_code(), Some(BUSY | LOCKED)),
         };
         if again {

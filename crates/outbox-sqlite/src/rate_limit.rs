@@ -83,6 +83,7 @@ impl SqliteFixedWindowLimiter {
         let sum = taken.unwrap_or(0).saturating_add(permits);
         let Some(remaining) = self.limit.checked_sub(sum) else {
             writer.rollback().await?;
+            writer.finish();
             let retry_after = bounds.end.since(now);
             return Ok(RateDecision::Limited { retry_after });
         };
@@ -92,6 +93,7 @@ impl SqliteFixedWindowLimiter {
             self.forget(writer.connection(), bounds.start).await?;
         }
         writer.commit().await?;
+        writer.finish();
         Ok(RateDecision::Allowed { remaining })
     }
 
@@ -211,10 +213,12 @@ impl SqliteGcraLimiter {
             } => {
                 self.owe(writer.connection(), debt_until).await?;
                 writer.commit().await?;
+                writer.finish();
                 Ok(RateDecision::Allowed { remaining })
             }
             QuotaDecision::Limited { retry_after } => {
                 writer.rollback().await?;
+                writer.finish();
                 Ok(RateDecision::Limited { retry_after })
             }
         }
@@ -232,6 +236,7 @@ impl SqliteGcraLimiter {
         let debt = self.quota.refund(permits, taken_at, debt, now);
         self.owe(writer.connection(), debt).await?;
         writer.commit().await?;
+        writer.finish();
         Ok(())
     }
 

@@ -4,15 +4,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use outbox_core::error::{OutboxError, Result};
 use outbox_core::signal::Wake;
+use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnection;
-use tokio::sync::{Mutex as Turn, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::connect::{Role, connect, connect_first};
 use crate::error::{Failed, Fault};
 use crate::location::{self, FileIdentity};
 use crate::options::SqliteOptions;
+use crate::outbox;
 use crate::schema;
+use crate::unit;
 
 /// One SQLite database file, opened: what all ports of this crate stand on, shared by cloning.
 ///
@@ -35,14 +38,19 @@ pub struct SqliteStore(Arc<Inner>);
 struct Inner {
     options: SqliteOptions,
     identity: FileIdentity,
-    writers: Arc<Turn<Writers>>,
+    writers: Arc<AsyncMutex<Writers>>,
     readers: Arc<Readers>,
+    callers: SqlitePool,
     wake: Wake,
+    outbox: outbox::Shared,
 }
+
+/// The right to write, within this process.
+pub(crate) type Turn = OwnedMutexGuard<Writers>;
 
 /// The idle writing connections; one that was not given back in good order is made anew.
 #[derive(Default)]
-struct Writers {
+pub(crate) struct Writers {
     durable: Option<SqliteConnection>,
     swift: Option<SqliteConnection>,
 }
@@ -96,7 +104,7 @@ impl SqliteStore {
         location::warn_of_risks(&options.path);
         Ok(Self(Arc::new(Inner {
             identity: FileIdentity::of(&options.path)?,
-            writers: Arc::new(Turn::new(Writers {
+            writers: Arc::new(AsyncMutex::new(Writers {
                 durable: Some(durable),
                 swift: None,
             })),
@@ -104,7 +112,9 @@ impl SqliteStore {
                 permits: Arc::new(Semaphore::new(options.readers)),
                 idle: Mutex::default(),
             }),
+            callers: unit::pool(&options),
             wake: Wake::new(),
+            outbox: outbox::Shared::default(),
             options,
         })))
     }
@@ -117,6 +127,11 @@ impl SqliteStore {
 
     pub(crate) fn options(&self) -> &SqliteOptions {
         &self.0.options
+    }
+
+    /// What all outboxes on this store share.
+    pub(crate) fn outbox(&self) -> &outbox::Shared {
+        &self.0.outbox
     }
 
     /// Given after each commit on this file that may make something claimable.
@@ -135,14 +150,39 @@ impl SqliteStore {
         self.take_turn(Role::Swift).await
     }
 
+    /// The durable writing connection, where nobody else has it or waits for it.
+    pub(crate) async fn idle_writer(&self) -> Result<Option<Writer>, Fault> {
+        match Arc::clone(&self.0.writers).try_lock_owned() {
+            Ok(turn) => {
+                self.0.identity.verify(self.path())?;
+                self.begin_turn(turn, Role::Durable).await.map(Some)
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
     async fn take_turn(&self, role: Role) -> Result<Writer, Fault> {
+        let turn = self.turn().await?;
+        self.begin_turn(turn, role).await
+    }
+
+    /// The right to write, once it is this caller's turn.
+    pub(crate) async fn turn(&self) -> Result<Turn, Fault> {
         let waiting = Arc::clone(&self.0.writers).lock_owned();
         // The caller may hold the turn itself, in a transaction of its own: waiting for ever would
         // hang it where SQLite would answer that the database is locked.
-        let mut turn = timeout(self.0.options.busy_timeout, waiting)
-            .await
-            .map_err(|_| Fault::Occupied)?;
+        let turn = timeout(self.0.options.busy_timeout, waiting);
+        let turn = turn.await.map_err(|_| Fault::Occupied)?;
         self.0.identity.verify(self.path())?;
+        Ok(turn)
+    }
+
+    /// Where callers' own transactions run; used only by who holds the turn.
+    pub(crate) fn callers(&self) -> &SqlitePool {
+        &self.0.callers
+    }
+
+    async fn begin_turn(&self, mut turn: Turn, role: Role) -> Result<Writer, Fault> {
         let connection = match turn.place(role).take() {
             Some(connection) => connection,
             None => connect(&self.0.options, role).await?,
@@ -198,7 +238,7 @@ pub(crate) struct Writer {
     // Closed before the turn passes on: fields are dropped in this order.
     connection: SqliteConnection,
     role: Role,
-    turn: OwnedMutexGuard<Writers>,
+    turn: Turn,
 }
 
 impl Writer {
@@ -217,18 +257,14 @@ impl Writer {
         self.execute("BEGIN IMMEDIATE").await
     }
 
-    /// Commits the transaction and gives the connection back.
-    pub(crate) async fn commit(mut self) -> Result<(), Fault> {
-        self.execute("COMMIT").await?;
-        self.finish();
-        Ok(())
+    /// Commits the transaction.
+    pub(crate) async fn commit(&mut self) -> Result<(), Fault> {
+        self.execute("COMMIT").await
     }
 
-    /// Rolls the transaction back and gives the connection back.
-    pub(crate) async fn rollback(mut self) -> Result<(), Fault> {
-        self.execute("ROLLBACK").await?;
-        self.finish();
-        Ok(())
+    /// Rolls the transaction back.
+    pub(crate) async fn rollback(&mut self) -> Result<(), Fault> {
+        self.execute("ROLLBACK").await
     }
 
     async fn execute(&mut self, sql: &'static str) -> Result<(), Fault> {

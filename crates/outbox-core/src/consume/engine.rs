@@ -169,7 +169,7 @@ impl<'a> Engine<'a> {
         let holds = self.held() > 0;
         [
             self.stopping.map(|since| since + self.worker.config.grace),
-            (!self.busy.taking && self.stopping.is_none()).then_some(self.timers.recover),
+            self.can_take(now).then_some(self.timers.recover),
             (holds && !self.busy.extending).then_some(self.timers.heartbeat),
             self.timers.closed,
             self.timers.rest.until(now),

@@ -2,6 +2,7 @@
 //! kit as the backends; and fakes for users' own tests.
 
 mod dedup;
+mod delivery_log;
 mod entries;
 mod fallback_limiter;
 mod outbox;
@@ -9,6 +10,7 @@ mod queue;
 mod rate_limit;
 
 pub use dedup::MemoryDeduplicationCache;
+pub use delivery_log::MemoryDeliveryLog;
 pub use fallback_limiter::{FailureMode, FallbackLimiter};
 pub use outbox::{MemoryOutbox, MemoryOutboxConfig, MemoryTransaction};
 pub use queue::{MemoryQueue, MemoryQueueConfig};

@@ -9,6 +9,7 @@
 
 mod clock;
 mod dedup;
+mod delivery_log;
 mod flush;
 mod handler;
 mod health;
@@ -21,6 +22,7 @@ mod transaction;
 
 pub use clock::Clock;
 pub use dedup::{Claim, ClaimToken, DeduplicationCache};
+pub use delivery_log::DeliveryLog;
 pub use flush::{Flush, FlushReport};
 pub use handler::{Handler, TransactionalHandler};
 pub use health::{Health, HealthCheck};

@@ -100,7 +100,8 @@ pub enum DeliveryOutcome {
 /// # Contract
 /// - **enqueue** is idempotent by message id inside the deduplication window; nothing unread or
 ///   unsettled is ever trimmed; a full queue answers [`PublishError::Unavailable`] for what does not
-///   fit.
+///   fit. Where [`Queue::ordering`] is `PerKey` or `Commit`, no message is added after one of its
+///   key that was not, in the same call.
 /// - **dequeue** delivers what was enqueued before the first worker started, too; it waits on the
 ///   broker, not by polling; a delayed entry comes at its due time. Each entry is held by at most one
 ///   owner at a time. A malformed entry is quarantined by itself.

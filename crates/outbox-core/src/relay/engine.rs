@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 use super::Relay;
 use super::judge::Answer;
 use super::keys::KeyGuard;
-use super::lane::{Held, Lane};
+use super::lane::{Held, Lane, PATIENCE};
 use super::timers::Timers;
 use crate::observe::ReportDesk;
 
@@ -68,6 +68,9 @@ struct ClaimState {
     next: u64,
     /// Whether a lease may be held that is to be given back when idle.
     holding: bool,
+    /// Whether the answer of a claim was lost: messages may be claimed that the relay has not seen,
+    /// and claiming on would overtake them. All is settled and given back first.
+    unknown: bool,
 }
 
 /// Calls that happen one at a time.
@@ -159,6 +162,7 @@ impl<'a> Engine<'a> {
                 running: false,
                 next: 0,
                 holding: false,
+                unknown: false,
             },
             judged: Judged::default(),
             desk: ReportDesk::default(),
@@ -226,9 +230,8 @@ impl<'a> Engine<'a> {
             if let Some(until) = lane.closed_until(now) {
                 at(until);
             } else if lane.queued() > 0 {
-                // A queue that cannot be sent right now: its lane is busy, or its lease is being
-                // extended. Looking again soon finds out whether the lane is stuck.
-                at(now + std::time::Duration::from_millis(25));
+                // Its lane is busy: looking again soon finds out whether it is stalled.
+                at(now + PATIENCE);
             }
         }
         self.timers.next(now, &self.busy_timers(), other)
@@ -238,7 +241,7 @@ impl<'a> Engine<'a> {
         super::timers::Attended {
             claim: self.claim.running || self.stopping.is_some(),
             purge: self.busy.purging || self.stopping.is_some(),
-            heartbeat: self.busy.extending,
+            heartbeat: self.busy.extending || self.unsettled.is_empty(),
         }
     }
 

@@ -11,6 +11,9 @@ use crate::time::Timestamp;
 use super::RelayConfig;
 use super::keys::KeyGuard;
 
+/// How long a call may take before its lane no longer holds up claims for other lanes.
+pub(super) const PATIENCE: Duration = Duration::from_millis(25);
+
 /// The way to one destination: its queue, its breaker, and how much fits in one call.
 pub(super) struct Lane {
     queue: VecDeque<Leased>,
@@ -19,8 +22,8 @@ pub(super) struct Lane {
     busy_keys: HashSet<String>,
     calls: usize,
     limit: usize,
-    /// Since when the queue has been full without a call coming back.
-    full_since: Option<Timestamp>,
+    /// When a call began or came back last.
+    moved_at: Timestamp,
 }
 
 /// One call to a publisher: messages, and beside each what is needed to settle it.
@@ -68,7 +71,7 @@ impl Lane {
             busy_keys: HashSet::new(),
             calls: 0,
             limit,
-            full_since: None,
+            moved_at: Timestamp::EPOCH,
         }
     }
 
@@ -99,14 +102,9 @@ impl Lane {
         self.breaker.state() != BreakerState::Closed && self.closed_until(now).is_none()
     }
 
-    /// Whether the lane has been full for longer than a destination at work would let it be.
-    pub(super) fn is_stuck(&mut self, now: Timestamp, capacity: usize) -> bool {
-        const PATIENCE: Duration = Duration::from_millis(25);
-        if self.queue.len() < capacity {
-            self.full_since = None;
-            return false;
-        }
-        now.since(*self.full_since.get_or_insert(now)) >= PATIENCE
+    /// Whether messages wait for a call that takes longer than those of a lively destination.
+    pub(super) fn is_stalled(&self, now: Timestamp) -> bool {
+        self.calls > 0 && !self.queue.is_empty() && now.since(self.moved_at) >= PATIENCE
     }
 
     /// The next call that may be made now.
@@ -134,6 +132,7 @@ impl Lane {
             return None;
         }
         self.calls += 1;
+        self.moved_at = now;
         Some(Batch::of(leased, trial))
     }
 
@@ -165,9 +164,9 @@ impl Lane {
     }
 
     /// A call came back.
-    pub(super) fn returned(&mut self, messages: &[Message]) {
+    pub(super) fn returned(&mut self, messages: &[Message], now: Timestamp) {
         self.calls -= 1;
-        self.full_since = None;
+        self.moved_at = now;
         if !self.busy_keys.is_empty() {
             for key in messages
                 .iter()
@@ -195,7 +194,6 @@ impl Lane {
 
     /// Takes everything that waits in the lane.
     pub(super) fn drain(&mut self) -> Vec<Leased> {
-        self.full_since = None;
         self.queue.drain(..).collect()
     }
 

@@ -120,6 +120,3 @@ impl Flush for Relay {
         })
     }
 }
-
-#[cfg(test)]
-mod tests;

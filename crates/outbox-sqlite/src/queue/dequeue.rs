@@ -72,6 +72,7 @@ impl Inner {
         writer.begin().await?;
         let handed_out = self.lease_next(writer.connection(), request, now).await?;
         writer.commit().await?;
+        writer.finish();
         if handed_out.is_empty() {
             return Ok(DequeueReport::default());
         }

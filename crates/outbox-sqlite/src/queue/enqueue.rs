@@ -88,10 +88,12 @@ impl Inner {
         if ledger == before {
             // Nothing is news; not even a commit is owed.
             writer.rollback().await?;
+            writer.finish();
         } else {
             self.write_ledger(connection, ledger).await?;
             self.sweep_along(connection, now, messages.len()).await?;
             writer.commit().await?;
+            writer.finish();
             self.store.wake().notify();
         }
         Ok(self.tell(&fates, ledger.depth))

@@ -64,6 +64,7 @@ impl Inner {
         }
         extend_returned(connection, returned, until).await?;
         writer.commit().await?;
+        writer.finish();
         let lost = receipts.iter().zip(&holding.held);
         let lost = lost.filter(|(_, held)| held.is_none());
         Ok(lost.map(|(receipt, _)| *receipt).collect())

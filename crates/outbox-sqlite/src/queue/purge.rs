@@ -42,6 +42,7 @@ impl Inner {
         writer.begin().await?;
         let (forgotten, sweep) = self.sweep(writer.connection(), now, max).await?;
         writer.commit().await?;
+        writer.finish();
         *self.progress() = sweep;
         Ok(forgotten)
     }

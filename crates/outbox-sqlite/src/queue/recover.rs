@@ -46,6 +46,7 @@ impl Inner {
             writer.begin().await?;
             let handed_out = self.take_over(writer.connection(), request).await?;
             writer.commit().await?;
+            writer.finish();
             if !handed_out.is_empty() {
                 self.claimed.send_replace(handed_out.holder.until);
                 report = self.read_out(&handed_out, request.now).await?;

@@ -13,6 +13,7 @@ use super::port::Inner;
 use super::quarantine::Dead;
 use crate::codec::jsonb;
 use crate::error::Fault;
+use crate::quarantine::json;
 
 /// Gives entries back for the first time: they leave their run for rows of their own.
 const GIVE_BACK: &str = "\
@@ -207,6 +208,7 @@ impl Inner {
         let (plan, report) = plan(&holding, verdicts);
         if report.settled == 0 {
             writer.rollback().await?;
+            writer.finish();
             return Ok(Some(report));
         }
         if !self
@@ -214,9 +216,11 @@ impl Inner {
             .await?
         {
             writer.rollback().await?;
+            writer.finish();
             return Ok(None);
         }
         writer.commit().await?;
+        writer.finish();
         if plan.gives_back() {
             self.store.wake().notify();
         }
@@ -322,9 +326,4 @@ async fn delete(
         .execute(connection)
         .await?;
     Ok(deleted.rows_affected() == places.len() as u64)
-}
-
-fn json<T: Serialize>(value: &T) -> Result<String, Fault> {
-    serde_json::to_string(value)
-        .map_err(|source| Fault::Told(outbox_core::OutboxError::codec("settlements", source)))
 }

@@ -22,10 +22,8 @@ impl Engine<'_> {
         self.start_heartbeat(now);
         self.start_handling(now);
         self.start_settling(now);
-        if self.stopping.is_none() {
-            self.start_taking(now);
-            self.start_counting(now);
-        }
+        self.start_taking(now);
+        self.start_counting(now);
         if let Some(report) = self.desk.next() {
             let told = tell(&self.worker.hooks, report, self.worker.config.hook_timeout);
             self.work.push(told.map(|()| Event::Told).boxed());
@@ -216,20 +214,29 @@ impl Engine<'_> {
         self.work.push(settle.instrument(span).boxed());
     }
 
+    /// Whether more may be taken from the queue now.
+    pub(super) fn can_take(&self, now: Timestamp) -> bool {
+        let config = &self.worker.config;
+        let open = self.timers.closed.is_none() && self.timers.rest.until(now).is_none();
+        let counting = self.goal == Goal::Empty && (self.dry || self.busy.counting);
+        let full = self.room() == 0 || self.ready.len() > config.prefetch / 2;
+        self.stopping.is_none() && !self.busy.taking && open && !counting && !full
+    }
+
+    fn room(&self) -> usize {
+        let config = &self.worker.config;
+        (config.prefetch + config.concurrency).saturating_sub(self.ready.len() + self.running.len())
+    }
+
     /// Takes more from the queue: what dead workers left, or what is next.
     fn start_taking(&mut self, now: Timestamp) {
-        let config = &self.worker.config;
-        let closed = self.timers.closed.is_some() || self.timers.rest.until(now).is_some();
-        let counting = self.goal == Goal::Empty && (self.dry || self.busy.counting);
-        let room = (config.prefetch + config.concurrency)
-            .saturating_sub(self.ready.len() + self.running.len());
-        let full = room == 0 || self.ready.len() > config.prefetch / 2;
-        if self.busy.taking || closed || counting || full {
+        if !self.can_take(now) {
             return;
         }
+        let config = &self.worker.config;
         self.busy.taking = true;
         self.empty = false;
-        let max = room.min(config.batch);
+        let max = self.room().min(config.batch);
         let (owner, lease, queue) = (self.owner, config.lease, &self.worker.queue);
         if now >= self.timers.recover {
             self.timers.recover = now + config.safety_poll;
@@ -272,7 +279,7 @@ impl Engine<'_> {
     fn start_counting(&mut self, now: Timestamp) {
         let quiet = self.held() == 0 && !self.busy.settling;
         let asked = self.busy.taking || self.busy.counting;
-        if self.goal != Goal::Empty || !self.dry || !quiet || asked {
+        if self.goal != Goal::Empty || self.stopping.is_some() || !self.dry || !quiet || asked {
             return;
         }
         self.dry = false;

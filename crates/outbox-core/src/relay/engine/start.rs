@@ -155,7 +155,9 @@ impl Engine<'_> {
     }
 
     fn start_claim(&mut self, now: Timestamp, listener: &mut WakeListener) {
-        if !self.claim.wanted || self.claim.running || self.timers.rest.until(now).is_some() {
+        let rests = self.timers.rest.until(now).is_some();
+        let barred = self.claim.unknown || self.busy.releasing || rests;
+        if !self.claim.wanted || self.claim.running || barred {
             return;
         }
         let Some(max) = self.room(now) else {
@@ -182,13 +184,12 @@ impl Engine<'_> {
     }
 
     /// How many messages may be claimed now: up to one batch ahead of what is being published.
-    fn room(&mut self, now: Timestamp) -> Option<usize> {
+    fn room(&self, now: Timestamp) -> Option<usize> {
         let ceiling = self.relay.config.batch_ceiling;
         let routes = self.relay.publisher.routes();
         let mut ahead = self.guard.deferred();
-        for lane in self.lanes.values_mut() {
-            let stuck = lane.is_stuck(now, 2 * ceiling);
-            if routes && stuck {
+        for lane in self.lanes.values() {
+            if routes && lane.is_stalled(now) {
                 continue;
             }
             if !routes && lane.closed_until(now).is_some() {
@@ -202,19 +203,21 @@ impl Engine<'_> {
         (ahead < ceiling).then_some(ceiling)
     }
 
-    /// Topics whose destination takes nothing now.
-    fn paused_topics(&mut self, now: Timestamp) -> Vec<String> {
-        let capacity = 2 * self.relay.config.batch_ceiling;
-        let lanes = &mut self.lanes;
-        self.topics
-            .iter()
-            .filter(|(_, destination)| {
-                lanes.get_mut(*destination).is_some_and(|lane| {
-                    lane.closed_until(now).is_some() || lane.is_stuck(now, capacity)
-                })
+    /// Topics whose destination takes nothing now: it is away, or a full batch waits for it while it
+    /// is busy.
+    fn paused_topics(&self, now: Timestamp) -> Vec<String> {
+        let ceiling = self.relay.config.batch_ceiling;
+        let paused = |destination: &String| {
+            self.lanes.get(destination).is_some_and(|lane| {
+                lane.closed_until(now).is_some()
+                    || (lane.is_stalled(now) && lane.queued() >= ceiling)
             })
-            .map(|(topic, _)| topic.clone())
-            .collect()
+        };
+        let topics = self
+            .topics
+            .iter()
+            .filter(|(_, destination)| paused(destination));
+        topics.map(|(topic, _)| topic.clone()).collect()
     }
 
     fn start_purge(&mut self, now: Timestamp) {
@@ -246,7 +249,7 @@ impl Engine<'_> {
             return;
         }
         let outbox = &self.relay.outbox;
-        if self.claim.holding {
+        if self.claim.holding || self.claim.unknown {
             self.claim.holding = false;
             self.busy.releasing = true;
             let owner = self.owner;

@@ -1,0 +1,263 @@
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::nearest::nearest;
+use super::parse;
+use crate::error::ConfigError;
+use crate::publish::Strategy;
+
+/// What names of this system's variables begin with.
+const PREFIX: &str = "OUTBOX_";
+
+/// The publishers that can be chosen by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PublisherType {
+    /// [`crate::publish::QueuePublisher`], as `queue`.
+    Queue,
+    /// [`crate::publish::EventBus`], as `event_bus`.
+    EventBus,
+    /// [`crate::publish::CompositePublisher`], as `composite`.
+    Composite,
+}
+
+/// One environment variable, as the documentation tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// The variable's name.
+    pub name: &'static str,
+    /// What values it takes.
+    pub form: &'static str,
+    /// What holds where it is not set.
+    pub default: &'static str,
+    /// What it sets.
+    pub meaning: &'static str,
+}
+
+const DURATION: &str = "a duration such as 250ms, 5s, 10m, 1h or 7d";
+const COUNT: &str = "a whole number from 1 to 100000";
+const OWN: &str = "the application's own";
+
+macro_rules! variables {
+    ($($field:ident: $type:ty = $parse:expr, $name:literal, $form:expr, $default:expr, $meaning:literal;)*) => {
+        /// What the environment says, where it says anything; what it does not say is left to the
+        /// defaults of those who are configured.
+        ///
+        /// ```
+        /// use outbox_core::env::EnvConfig;
+        /// use std::time::Duration;
+        ///
+        /// let set = [("OUTBOX_BATCH_SIZE", "50"), ("OUTBOX_POLL_INTERVAL", "5s")];
+        /// let env = EnvConfig::from_pairs(set).unwrap();
+        /// assert_eq!(env.batch_size, Some(50));
+        /// assert_eq!(env.poll_interval, Some(Duration::from_secs(5)));
+        /// assert_eq!(env.max_retries, None);
+        ///
+        /// let slips = [("OUTBOX_BATCHSIZE", "50"), ("OUTBOX_POLL_INTERVAL", "5")];
+        /// let error = EnvConfig::from_pairs(slips).unwrap_err().to_string();
+        /// assert!(error.contains("OUTBOX_POLL_INTERVAL: `5` is not a duration"));
+        /// assert!(error.contains("did you mean OUTBOX_BATCH_SIZE?"));
+        /// ```
+        #[derive(Clone, Debug, Default, PartialEq)]
+        #[doc(alias = "OutboxServiceConfig")]
+        pub struct EnvConfig {
+            $(#[doc = $meaning] #[doc = concat!("`", $name, "`.")] #[doc(alias = $name)]
+            pub $field: Option<$type>,)*
+        }
+
+        /// Every variable that [`EnvConfig`] reads, in the order of its fields.
+        pub const VARIABLES: &[Variable] = &[
+            $(Variable { name: $name, form: $form, default: $default, meaning: $meaning },)*
+        ];
+
+        impl EnvConfig {
+            fn read(found: &BTreeMap<OsString, OsString>, problems: &mut ConfigError) -> Self {
+                Self {
+                    $($field: take(found, $name, $form, $parse, problems),)*
+                }
+            }
+        }
+    };
+}
+
+variables! {
+    service_name: String = parse::text, "SERVICE_NAME", "a text", "none",
+        "The name of the service, for logs and metrics.";
+    path: PathBuf = parse::path, "OUTBOX_PATH", "a path", OWN,
+        "The file of an embedded outbox.";
+    max_connections: u32 = |text| parse::number(text, 1..=1_000), "OUTBOX_MAX_CONNECTIONS",
+        "a whole number from 1 to 1000", "the backend's own",
+        "The most connections in a backend's pool.";
+    batch_size: usize = |text| parse::number(text, 1..=100_000), "OUTBOX_BATCH_SIZE", COUNT, "500",
+        "The most messages that are claimed, published or submitted at once.";
+    poll_interval: Duration = parse::duration, "OUTBOX_POLL_INTERVAL", DURATION, "30s",
+        "How often an idle relay or worker looks for work although nothing woke it.";
+    lease: Duration = parse::duration, "OUTBOX_LEASE", DURATION, "3s",
+        "How long work is leased unless the lease is extended: a bound on the time until another \
+         takes over from one that died.";
+    max_retries: u32 = |text| parse::number(text, 0..=1_000), "OUTBOX_MAX_RETRIES",
+        "a whole number from 0 to 1000", "7",
+        "How often a message is tried again after its first failure, before quarantine.";
+    backoff_base: Duration = parse::duration, "OUTBOX_BACKOFF_BASE", DURATION, "200ms",
+        "The greatest delay before the first retry; it doubles with each further one.";
+    backoff_cap: Duration = parse::duration, "OUTBOX_BACKOFF_CAP", DURATION, "60s",
+        "The greatest delay before any retry.";
+    breaker_max_failures: u32 = |text| parse::number(text, 1..=u32::MAX),
+        "OUTBOX_CIRCUIT_BREAKER_MAX_FAILURES", "a whole number, at least 1", "5",
+        "The failures in a row after which a destination is left alone for a while.";
+    breaker_reset_timeout: Duration = parse::duration, "OUTBOX_CIRCUIT_BREAKER_RESET_TIMEOUT",
+        DURATION, "1s", "How long a failing destination is left alone before one trial.";
+    breaker_max_reset_timeout: Duration = parse::duration,
+        "OUTBOX_CIRCUIT_BREAKER_MAX_RESET_TIMEOUT", DURATION, "30s",
+        "The longest time that a destination is left alone: the time doubles with each failed trial.";
+    publisher_type: PublisherType = parse::publisher_type, "OUTBOX_PUBLISHER_TYPE",
+        "one of queue, event_bus, composite", OWN, "Where messages are published to.";
+    composite_strategy: Strategy = parse::strategy, "OUTBOX_COMPOSITE_STRATEGY",
+        "one of all, any, primary", "all",
+        "Which destinations of a composite publisher must have a message.";
+    publish_timeout: Duration = parse::duration, "OUTBOX_PUBLISH_TIMEOUT", DURATION, "10s",
+        "When a call to a publisher counts as hanging.";
+    stream: String = parse::text, "OUTBOX_STREAM", "a text", OWN,
+        "The name of the queue that tasks go through.";
+    high_water_mark: u64 = |text| parse::number(text, 1..=u64::MAX), "OUTBOX_HIGH_WATER_MARK",
+        "a whole number, at least 1", "the queue's own",
+        "The most entries in a queue; what is over it waits in the outbox.";
+    dedup_window: Duration = parse::duration, "OUTBOX_DEDUP_WINDOW", DURATION, "the queue's own",
+        "How long a queue remembers the ids of messages, so that sending one again adds nothing.";
+    worker_count: usize = |text| parse::number(text, 1..=100_000), "OUTBOX_WORKER_COUNT", COUNT,
+        "32", "How many deliveries a worker handles at once.";
+    prefetch: usize = |text| parse::number(text, 0..=100_000), "OUTBOX_PREFETCH",
+        "a whole number from 0 to 100000", "64",
+        "How many deliveries a worker holds ready beyond those that it handles.";
+    handler_timeout: Duration = parse::duration, "OUTBOX_HANDLER_TIMEOUT", DURATION, "30s",
+        "When a handler counts as hanging.";
+    daily_limit: u32 = |text| parse::number(text, 1..=u32::MAX), "OUTBOX_DAILY_LIMIT",
+        "a whole number, at least 1", "none", "How many deliveries may be handled in a calendar day.";
+    time_zone: String = parse::time_zone, "OUTBOX_TIME_ZONE",
+        "a time zone of the tz database such as Europe/Stockholm", "UTC",
+        "Whose calendar day the daily limit counts.";
+    grace_period: Duration = parse::duration, "OUTBOX_GRACE_PERIOD", DURATION, "10s",
+        "How long a graceful stop waits for work in flight.";
+    retention: Duration = parse::duration, "OUTBOX_RETENTION", DURATION, "7d",
+        "How long published messages and idempotency keys are kept.";
+    retention_days: u32 = |text| parse::number(text, 1..=36_500), "OUTBOX_RETENTION_DAYS",
+        "a whole number from 1 to 36500", "7",
+        "The same in days; it sets `OUTBOX_RETENTION`, and only one of the two may be given.";
+    enable_metrics: bool = parse::switch, "OUTBOX_ENABLE_METRICS", "true or false", "false",
+        "Whether metrics are recorded.";
+}
+
+impl EnvConfig {
+    /// Reads the environment of the process.
+    ///
+    /// # Errors
+    /// As [`EnvConfig::from_pairs`].
+    pub fn from_system() -> Result<Self, ConfigError> {
+        Self::from_pairs(std::env::vars_os())
+    }
+
+    /// Reads the given variables; those of other names than this system's are ignored.
+    ///
+    /// # Errors
+    /// Every value that cannot be used and every `OUTBOX_*` variable that is not known, at once.
+    pub fn from_pairs<N, V>(pairs: impl IntoIterator<Item = (N, V)>) -> Result<Self, ConfigError>
+    where
+        N: Into<OsString>,
+        V: Into<OsString>,
+    {
+        Self::from_pairs_beside(pairs, &[])
+    }
+
+    /// As [`EnvConfig::from_pairs`], in an application that has the `OUTBOX_*` variables `own` of
+    /// its own.
+    ///
+    /// # Errors
+    /// As [`EnvConfig::from_pairs`].
+    pub fn from_pairs_beside<N, V>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+        own: &[&str],
+    ) -> Result<Self, ConfigError>
+    where
+        N: Into<OsString>,
+        V: Into<OsString>,
+    {
+        let pairs = pairs
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        let found: BTreeMap<OsString, OsString> = pairs.collect();
+        let mut problems = ConfigError::default();
+        let mut config = Self::read(&found, &mut problems);
+        config.settle_retention(&mut problems);
+        config.check_order(&mut problems);
+        for name in found.keys() {
+            tell_stranger(&name.to_string_lossy(), own, &mut problems);
+        }
+        problems.into_result().map(|()| config)
+    }
+
+    fn settle_retention(&mut self, problems: &mut ConfigError) {
+        const DAY: Duration = Duration::from_hours(24);
+        match (self.retention, self.retention_days) {
+            (Some(_), Some(_)) => {
+                let problem = "cannot be given together with OUTBOX_RETENTION";
+                problems.add("OUTBOX_RETENTION_DAYS", problem);
+            }
+            (None, Some(days)) => self.retention = Some(DAY * days),
+            (_, None) => {}
+        }
+    }
+
+    fn check_order(&self, problems: &mut ConfigError) {
+        let pairs = [
+            (
+                "OUTBOX_BACKOFF_BASE",
+                self.backoff_base,
+                "OUTBOX_BACKOFF_CAP",
+                self.backoff_cap,
+            ),
+            (
+                "OUTBOX_CIRCUIT_BREAKER_RESET_TIMEOUT",
+                self.breaker_reset_timeout,
+                "OUTBOX_CIRCUIT_BREAKER_MAX_RESET_TIMEOUT",
+                self.breaker_max_reset_timeout,
+            ),
+        ];
+        for (low_name, low, high_name, high) in pairs {
+            if low.zip(high).is_some_and(|(low, high)| low > high) {
+                problems.add(low_name, format!("is longer than {high_name}"));
+            }
+        }
+    }
+}
+
+fn take<T>(
+    found: &BTreeMap<OsString, OsString>,
+    name: &str,
+    form: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+    problems: &mut ConfigError,
+) -> Option<T> {
+    let value = found.get(OsStr::new(name))?;
+    match parse::setting(value, form, parse) {
+        Ok(setting) => Some(setting),
+        Err(problem) => {
+            problems.add(name, problem);
+            None
+        }
+    }
+}
+
+fn tell_stranger(name: &str, own: &[&str], problems: &mut ConfigError) {
+    let known = || VARIABLES.iter().map(|variable| variable.name);
+    let expected = !name.starts_with(PREFIX) || own.contains(&name);
+    if expected || known().any(|known| known == name) {
+        return;
+    }
+    let problem = match nearest(name, known().chain(own.iter().copied())) {
+        Some(meant) => format!("is not known; did you mean {meant}?"),
+        None => "is not known".to_owned(),
+    };
+    problems.add(name, problem);
+}

@@ -1,0 +1,9 @@
+//! Settings from the environment: `OUTBOX_*` variables, read at once, with every problem told.
+
+mod config;
+mod nearest;
+mod parse;
+#[cfg(test)]
+mod tests;
+
+pub use config::{EnvConfig, PublisherType, VARIABLES, Variable};

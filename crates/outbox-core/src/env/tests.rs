@@ -1,0 +1,164 @@
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::time::Duration;
+
+use super::*;
+use crate::consume::{ConsumerConfig, WorkerConfig};
+use crate::error::ConfigError;
+use crate::publish::{CompositeConfig, Strategy};
+use crate::relay::RelayConfig;
+
+fn read(pairs: &[(&str, &str)]) -> Result<EnvConfig, ConfigError> {
+    EnvConfig::from_pairs(pairs.iter().copied())
+}
+
+/// The problems, one line each, of variables that cannot be used.
+fn problems(pairs: &[(&str, &str)]) -> Vec<String> {
+    let error = read(pairs).unwrap_err();
+    let line = |p: crate::error::ConfigProblem| format!("{}: {}", p.setting, p.problem);
+    error.problems.into_iter().map(line).collect()
+}
+
+#[test]
+fn an_environment_that_says_nothing_leaves_everything_to_the_defaults() {
+    assert_eq!(read(&[]), Ok(EnvConfig::default()));
+    assert_eq!(
+        read(&[("PATH", "/bin"), ("HOME", "")]),
+        Ok(EnvConfig::default())
+    );
+}
+
+#[test]
+fn values_are_typed_and_trimmed() {
+    let env = read(&[
+        ("SERVICE_NAME", "weather"),
+        ("OUTBOX_PATH", " /var/lib/outbox.db "),
+        ("OUTBOX_WORKER_COUNT", "2"),
+        ("OUTBOX_MAX_RETRIES", "0"),
+        ("OUTBOX_ENABLE_METRICS", "Yes"),
+        ("OUTBOX_PUBLISHER_TYPE", "composite"),
+        ("OUTBOX_COMPOSITE_STRATEGY", "primary"),
+        ("OUTBOX_TIME_ZONE", "Europe/Stockholm"),
+    ])
+    .unwrap();
+    assert_eq!(env.service_name.as_deref(), Some("weather"));
+    assert_eq!(env.path, Some("/var/lib/outbox.db".into()));
+    assert_eq!((env.worker_count, env.max_retries), (Some(2), Some(0)));
+    assert_eq!(env.enable_metrics, Some(true));
+    assert_eq!(env.publisher_type, Some(PublisherType::Composite));
+    assert_eq!(env.composite_strategy, Some(Strategy::Primary));
+    assert_eq!(env.time_zone.as_deref(), Some("Europe/Stockholm"));
+}
+
+#[test]
+fn every_problem_is_told_at_once_by_the_variables_name() {
+    let told = problems(&[
+        ("OUTBOX_BATCH_SIZE", "many"),
+        ("OUTBOX_LEASE", "5"),
+        ("OUTBOX_PATH", " "),
+        ("OUTBOX_PUBLISHER_TYPE", "kafka"),
+        ("OUTBOX_POLL_INTERVALL", "5s"),
+    ]);
+    assert_eq!(
+        told,
+        [
+            "OUTBOX_PATH: is empty, and so not a path",
+            "OUTBOX_BATCH_SIZE: `many` is not a whole number from 1 to 100000",
+            "OUTBOX_LEASE: `5` is not a duration such as 250ms, 5s, 10m, 1h or 7d",
+            "OUTBOX_PUBLISHER_TYPE: `kafka` is not one of queue, event_bus, composite",
+            "OUTBOX_POLL_INTERVALL: is not known; did you mean OUTBOX_POLL_INTERVAL?",
+        ]
+    );
+}
+
+#[test]
+fn an_application_may_have_variables_of_its_own() {
+    let pairs = [
+        ("OUTBOX_CITIES", "cities.csv"),
+        ("OUTBOX_CITYS", "cities.csv"),
+    ];
+    let error = EnvConfig::from_pairs_beside(pairs, &["OUTBOX_CITIES"]).unwrap_err();
+    let told: Vec<_> = error.problems.iter().map(|p| p.problem.as_str()).collect();
+    assert_eq!(told, ["is not known; did you mean OUTBOX_CITIES?"]);
+}
+
+#[test]
+fn retention_is_given_as_a_duration_or_in_days_but_not_both() {
+    let week = Some(Duration::from_secs(7 * 86_400));
+    assert_eq!(read(&[("OUTBOX_RETENTION", "7d")]).unwrap().retention, week);
+    assert_eq!(
+        read(&[("OUTBOX_RETENTION_DAYS", "7")]).unwrap().retention,
+        week
+    );
+    let both = [("OUTBOX_RETENTION", "7d"), ("OUTBOX_RETENTION_DAYS", "7")];
+    assert_eq!(problems(&both).len(), 1);
+}
+
+#[test]
+fn a_base_above_its_cap_is_a_problem() {
+    let told = problems(&[("OUTBOX_BACKOFF_BASE", "2m"), ("OUTBOX_BACKOFF_CAP", "60s")]);
+    assert_eq!(
+        told,
+        ["OUTBOX_BACKOFF_BASE: is longer than OUTBOX_BACKOFF_CAP"]
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_value_that_is_not_unicode_is_a_problem_of_its_variable() {
+    use std::os::unix::ffi::OsStringExt;
+    let broken = OsString::from_vec(vec![0xff]);
+    let error = EnvConfig::from_pairs([("OUTBOX_PATH", broken)]).unwrap_err();
+    assert_eq!(
+        error.problems[0].problem,
+        "is not Unicode, and so not a path"
+    );
+}
+
+#[test]
+fn the_table_names_each_variable_once() {
+    let names: HashSet<_> = VARIABLES.iter().map(|variable| variable.name).collect();
+    assert_eq!(names.len(), VARIABLES.len());
+}
+
+#[test]
+fn the_tables_defaults_are_those_of_the_configurations() {
+    let stated = |variable: &Variable| (variable.name, variable.default);
+    let readable = VARIABLES.iter().map(stated).filter(|(name, default)| {
+        *name != "OUTBOX_RETENTION_DAYS" && read(&[(*name, *default)]).is_ok()
+    });
+    let env = EnvConfig::from_pairs(readable).unwrap();
+    let (relay, worker) = (RelayConfig::default(), WorkerConfig::default());
+    let consumer = ConsumerConfig::default();
+    assert_eq!(env.batch_size, Some(relay.batch_ceiling));
+    assert_eq!(env.batch_size, Some(worker.batch));
+    assert_eq!(env.poll_interval, Some(relay.safety_poll));
+    assert_eq!(env.poll_interval, Some(worker.safety_poll));
+    assert_eq!(
+        (env.lease, env.lease),
+        (Some(relay.lease), Some(worker.lease))
+    );
+    assert_eq!(env.max_retries, Some(relay.retry.max_attempts - 1));
+    assert_eq!(env.max_retries, Some(consumer.retry.max_attempts - 1));
+    assert_eq!(env.backoff_base, Some(relay.retry.backoff.base));
+    assert_eq!(env.backoff_cap, Some(relay.retry.backoff.cap));
+    assert_eq!(env.breaker_max_failures, Some(relay.breaker.max_failures));
+    assert_eq!(env.breaker_reset_timeout, Some(relay.breaker.reset_timeout));
+    assert_eq!(
+        env.breaker_max_reset_timeout,
+        Some(relay.breaker.max_reset_timeout)
+    );
+    assert_eq!(
+        env.composite_strategy,
+        Some(CompositeConfig::default().strategy)
+    );
+    assert_eq!(env.publish_timeout, Some(relay.publish_timeout));
+    assert_eq!(env.worker_count, Some(worker.concurrency));
+    assert_eq!(env.prefetch, Some(worker.prefetch));
+    assert_eq!(env.handler_timeout, Some(consumer.handler_timeout));
+    assert_eq!(
+        (env.grace_period, env.grace_period),
+        (Some(relay.grace), Some(worker.grace))
+    );
+    assert_eq!(env.retention, Some(relay.retention));
+}
