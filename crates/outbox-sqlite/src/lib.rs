@@ -9,6 +9,7 @@ mod codec;
 mod connect;
 mod dedup;
 mod error;
+mod inbox;
 mod location;
 mod options;
 mod outbox;
@@ -21,6 +22,7 @@ mod store;
 mod unit;
 
 pub use dedup::SqliteDeduplicationCache;
+pub use inbox::{InboxHandler, SqliteInbox};
 pub use options::{SqliteOptions, Synchronous};
 pub use outbox::SqliteOutbox;
 pub use queue::{SqliteQueue, SqliteQueueConfig};
