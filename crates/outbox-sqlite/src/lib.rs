@@ -15,6 +15,7 @@ mod quarantine;
 mod schema;
 mod store;
 mod unit;
+mod watch;
 
 pub use options::{SqliteOptions, Synchronous};
 pub use outbox::SqliteOutbox;
