@@ -7,16 +7,20 @@
 
 mod codec;
 mod connect;
+mod delivery_log;
 mod error;
+mod health;
 mod location;
 mod options;
 mod outbox;
+mod purge;
 mod quarantine;
 mod schema;
 mod store;
 mod unit;
 mod watch;
 
+pub use delivery_log::SqliteDeliveryLog;
 pub use options::{SqliteOptions, Synchronous};
 pub use outbox::SqliteOutbox;
 pub use schema::{Migration, migrations, schema_sql};

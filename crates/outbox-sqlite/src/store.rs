@@ -171,7 +171,7 @@ impl SqliteStore {
     pub(crate) async fn idle_writer(&self) -> Result<Option<Writer>, Fault> {
         match Arc::clone(&self.0.writers).try_lock_owned() {
             Ok(turn) => {
-                self.0.identity.verify(self.path())?;
+                self.verify_file()?;
                 self.begin_turn(turn, Role::Durable).await.map(Some)
             }
             Err(_) => Ok(None),
@@ -190,8 +190,13 @@ impl SqliteStore {
         // hang it where SQLite would answer that the database is locked.
         let turn = timeout(self.0.options.busy_timeout, waiting);
         let turn = turn.await.map_err(|_| Fault::Occupied)?;
-        self.0.identity.verify(self.path())?;
+        self.verify_file()?;
         Ok(turn)
+    }
+
+    /// Makes sure that the path still names the file that was opened.
+    pub(crate) fn verify_file(&self) -> Result<(), Fault> {
+        self.0.identity.verify(self.path())
     }
 
     /// Where callers' own transactions run; used only by who holds the turn.
