@@ -166,7 +166,7 @@ impl Outbox for SqliteOutbox {
     }
 
     fn wake(&self) -> &Wake {
-        self.store.wake()
+        self.store.watched_wake()
     }
 }
 

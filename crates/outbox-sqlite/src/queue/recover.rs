@@ -48,7 +48,6 @@ impl Inner {
             writer.commit().await?;
             writer.finish();
             if !handed_out.is_empty() {
-                self.claimed.send_replace(handed_out.holder.until);
                 report = self.read_out(&handed_out, request.now).await?;
             }
         }

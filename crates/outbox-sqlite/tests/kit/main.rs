@@ -1,16 +1,16 @@
-//! The queue, the deduplication cache and the limiters pass the conformance kit, on real files.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
+//! The SQLite backends pass the conformance kit, on real files.
 use std::process::ExitCode;
 
 use outbox_core::testing::Kit;
 
 mod dedup;
+mod outbox;
 mod queue;
 mod rate_limit;
 
 fn main() -> ExitCode {
     Kit::new("sqlite")
+        .outbox(outbox::SqliteHarness)
         .queue(queue::SqliteHarness)
         .dedup(dedup::SqliteHarness)
         .rate_limit(rate_limit::SqliteHarness)
