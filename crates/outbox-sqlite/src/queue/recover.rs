@@ -153,8 +153,9 @@ impl Inner {
             .bind(ended.token)
             .bind(ended.run.low)
             .bind(high + 1)
-            .execute(connection)
+            .execute(&mut *connection)
             .await?;
-        Ok(())
+        // The rest of the run may have been settled already.
+        self.end_claims(connection, [ended.token]).await
     }
 }
