@@ -7,6 +7,7 @@
 
 mod codec;
 mod connect;
+mod dedup;
 mod delivery_log;
 mod error;
 mod health;
@@ -15,14 +16,20 @@ mod options;
 mod outbox;
 mod purge;
 mod quarantine;
+mod queue;
+mod rate_limit;
 mod schema;
+mod scope;
 mod store;
 mod unit;
 mod watch;
 
+pub use dedup::SqliteDeduplicationCache;
 pub use delivery_log::SqliteDeliveryLog;
 pub use options::{SqliteOptions, Synchronous};
 pub use outbox::SqliteOutbox;
+pub use queue::{SqliteQueue, SqliteQueueConfig};
+pub use rate_limit::{SqliteFixedWindowLimiter, SqliteGcraLimiter};
 pub use schema::{Migration, migrations, schema_sql};
 pub use store::SqliteStore;
 pub use unit::SqliteTransaction;

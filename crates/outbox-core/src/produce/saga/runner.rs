@@ -37,8 +37,8 @@ struct Events {
 /// rollback, and compensation events in a transaction of their own.
 ///
 /// Every event carries the saga's id as its correlation id. Repeating a step is harmless: the first
-/// event of either way that brings neither an id nor an idempotency key gets both from the saga, the
-/// same key on both ways, so that a step is decided once, by whichever way commits first, and a
+/// event of either way that brings neither an id nor an idempotency key gets both from the saga,
+/// the same key on both ways, so that a step is decided once, by whichever way commits first, and a
 /// later run of it is rolled back, its business work included. A way without such an event is not
 /// protected. A decision is known for as long as the outbox remembers idempotency keys.
 ///
