@@ -39,7 +39,7 @@ use crate::store::{At, SqliteStore};
 /// let (id, lease, now) = (MessageId::from_bytes([7; 16]), Duration::from_secs(30), Timestamp::EPOCH);
 /// let claims = cache.claim(&[id, id], lease, now).await?;
 /// assert!(matches!(claims[..], [Claim::Acquired(_), Claim::InProgress { .. }]));
-/// # outbox_core::Result::Ok(()) }).unwrap();
+/// # Ok::<_, outbox_core::OutboxError>(()) }).unwrap();
 /// ```
 #[derive(Clone)]
 #[doc(alias = "RedisDeduplicationCacheRepository")]

@@ -8,10 +8,13 @@
 mod codec;
 mod connect;
 mod dedup;
+mod delivery_log;
 mod error;
+mod health;
 mod location;
 mod options;
 mod outbox;
+mod purge;
 mod quarantine;
 mod queue;
 mod rate_limit;
@@ -19,8 +22,10 @@ mod schema;
 mod scope;
 mod store;
 mod unit;
+mod watch;
 
 pub use dedup::SqliteDeduplicationCache;
+pub use delivery_log::SqliteDeliveryLog;
 pub use options::{SqliteOptions, Synchronous};
 pub use outbox::SqliteOutbox;
 pub use queue::{SqliteQueue, SqliteQueueConfig};

@@ -29,7 +29,7 @@ use crate::store::{At, SqliteStore};
 /// let limiter = SqliteFixedWindowLimiter::new(&store, "weather-api", 1_000, window)?;
 /// let decision = limiter.allow_request(10, Timestamp::EPOCH).await?;
 /// assert_eq!(decision, RateDecision::Allowed { remaining: 990 });
-/// # outbox_core::Result::Ok(()) }).unwrap();
+/// # Ok::<_, outbox_core::OutboxError>(()) }).unwrap();
 /// ```
 #[derive(Clone, Debug)]
 pub struct SqliteFixedWindowLimiter {
@@ -174,7 +174,7 @@ impl RateLimiter for SqliteFixedWindowLimiter {
 /// let limiter = SqliteGcraLimiter::new(&store, "weather-api", quota)?;
 /// let decision = limiter.allow_request(5, Timestamp::EPOCH).await?;
 /// assert_eq!(decision, RateDecision::Allowed { remaining: 0 });
-/// # outbox_core::Result::Ok(()) }).unwrap();
+/// # Ok::<_, outbox_core::OutboxError>(()) }).unwrap();
 /// ```
 #[derive(Clone, Debug)]
 pub struct SqliteGcraLimiter {

@@ -94,7 +94,7 @@ impl Inner {
             self.sweep_along(connection, now, messages.len()).await?;
             writer.commit().await?;
             writer.finish();
-            self.store.wake().notify();
+            self.store.announce();
         }
         Ok(self.tell(&fates, ledger.depth))
     }

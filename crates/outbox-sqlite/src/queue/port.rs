@@ -38,7 +38,7 @@ use crate::store::{At, SqliteStore};
 /// let store = SqliteStore::open(&path).await?;
 /// let queue = SqliteQueue::open(&store, SqliteQueueConfig::named("orders")).await?;
 /// assert_eq!(queue.name(), "orders");
-/// # outbox_core::Result::Ok(()) }).unwrap();
+/// # Ok::<_, outbox_core::OutboxError>(()) }).unwrap();
 /// ```
 #[derive(Clone)]
 #[doc(alias = "RedisTaskQueueRepository")]

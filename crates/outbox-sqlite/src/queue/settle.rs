@@ -222,7 +222,7 @@ impl Inner {
         writer.commit().await?;
         writer.finish();
         if plan.gives_back() {
-            self.store.wake().notify();
+            self.store.announce();
         }
         Ok(Some(report))
     }
