@@ -11,6 +11,7 @@ mod dedup;
 mod delivery_log;
 mod error;
 mod health;
+mod inbox;
 mod location;
 mod options;
 mod outbox;
@@ -26,6 +27,7 @@ mod watch;
 
 pub use dedup::SqliteDeduplicationCache;
 pub use delivery_log::SqliteDeliveryLog;
+pub use inbox::{InboxHandler, SqliteInbox};
 pub use options::{SqliteOptions, Synchronous};
 pub use outbox::SqliteOutbox;
 pub use queue::{SqliteQueue, SqliteQueueConfig};

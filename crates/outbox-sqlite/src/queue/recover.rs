@@ -48,7 +48,6 @@ impl Inner {
             writer.commit().await?;
             writer.finish();
             if !handed_out.is_empty() {
-                self.claimed.send_replace(handed_out.holder.until);
                 report = self.read_out(&handed_out, request.now).await?;
             }
         }
@@ -154,8 +153,9 @@ impl Inner {
             .bind(ended.token)
             .bind(ended.run.low)
             .bind(high + 1)
-            .execute(connection)
+            .execute(&mut *connection)
             .await?;
-        Ok(())
+        // The rest of the run may have been settled already.
+        self.end_claims(connection, [ended.token]).await
     }
 }

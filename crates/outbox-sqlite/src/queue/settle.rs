@@ -244,7 +244,8 @@ impl Inner {
             if !delete(connection, DELETE, &plan.leaving).await? {
                 return Ok(false);
             }
-            self.end_claims(connection, claims).await?;
+            let tokens = claims.iter().map(|claim| claim.token);
+            self.end_claims(connection, tokens).await?;
         }
         if plan.settled > 0 {
             let shrink = sqlx::query(SHRINK).bind(self.queue).bind(plan.settled);
@@ -275,14 +276,15 @@ impl Inner {
         Ok(())
     }
 
+    /// Ends those of the claims with these tokens of which nothing is left.
     pub(super) async fn end_claims(
         &self,
         connection: &mut SqliteConnection,
-        claims: &[Claimed],
+        tokens: impl IntoIterator<Item = i64>,
     ) -> Result<(), Fault> {
         sqlx::query(END_CLAIMS)
             .bind(self.queue)
-            .bind(jsonb::integers(claims.iter().map(|claim| claim.token)))
+            .bind(jsonb::integers(tokens))
             .execute(connection)
             .await?;
         Ok(())
