@@ -66,7 +66,7 @@ impl Raw {
             let body: Vec<u8> = row.get(3)?;
             Ok((row.get::<_, i64>(0)?, id, row.get::<_, i64>(2)?, body))
         };
-        let rows: Vec<_> = select.query_map([count], read).unwrap().map(Result::unwrap).collect();
+        let rows: Vec<_> = select.query_map([count as i64], read).unwrap().map(Result::unwrap).collect();
         let Some(last) = rows.last() else {
             return 0;
         };
