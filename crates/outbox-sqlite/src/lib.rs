@@ -15,6 +15,8 @@ mod inbox;
 mod location;
 mod options;
 mod outbox;
+#[cfg(test)]
+mod plan;
 mod purge;
 mod quarantine;
 mod queue;

@@ -14,9 +14,9 @@ use crate::error::Fault;
 /// The shortest wait of a caller that does not recover what he was told is stuck.
 const BREATH: Duration = Duration::from_millis(50);
 
-const READ: &str = "SELECT head, tail, token FROM outbox_queues WHERE queue = ?1";
+pub(super) const READ: &str = "SELECT head, tail, token FROM outbox_queues WHERE queue = ?1";
 
-const WRITE: &str = "UPDATE outbox_queues SET head = ?2, token = ?3 WHERE queue = ?1";
+pub(super) const WRITE: &str = "UPDATE outbox_queues SET head = ?2, token = ?3 WHERE queue = ?1";
 
 impl Inner {
     /// Hands out what there is, waiting for the first of it.
