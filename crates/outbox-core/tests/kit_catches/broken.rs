@@ -52,6 +52,7 @@ pub(crate) enum Fault {
     SettlesWithStaleTokens,
     SharesKeysOfAnyCase,
     StopsAtUnreadableRows,
+    WakesAtClaim,
     WakesAtSettlement,
     WakesNobody,
 }
@@ -204,6 +205,9 @@ impl Outbox for Broken {
         }
         if self.has(Fault::ClaimsOneBatchAtATime) && self.in_flight.load(Ordering::SeqCst) > 0 {
             return Ok(ClaimReport::default());
+        }
+        if self.has(Fault::WakesAtClaim) {
+            self.inner.wake().notify();
         }
         let mut report = self.spoil_claim(self.inner.claim(&request).await?);
         self.in_flight

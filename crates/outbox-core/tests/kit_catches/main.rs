@@ -267,6 +267,10 @@ const CAUGHT_BY: &[(Fault, &[&str])] = &[
         ],
     ),
     (
+        Fault::WakesAtClaim,
+        &["an_idle_claim_wakes_nobody", "idle_relays_come_to_rest"],
+    ),
+    (
         Fault::WakesAtSettlement,
         &["settling_published_messages_wakes_nobody"],
     ),
