@@ -11,9 +11,12 @@ mod dedup;
 mod delivery_log;
 mod error;
 mod health;
+mod inbox;
 mod location;
 mod options;
 mod outbox;
+#[cfg(test)]
+mod plan;
 mod purge;
 mod quarantine;
 mod queue;
@@ -26,6 +29,7 @@ mod watch;
 
 pub use dedup::SqliteDeduplicationCache;
 pub use delivery_log::SqliteDeliveryLog;
+pub use inbox::{InboxHandler, SqliteInbox};
 pub use options::{SqliteOptions, Synchronous};
 pub use outbox::SqliteOutbox;
 pub use queue::{SqliteQueue, SqliteQueueConfig};

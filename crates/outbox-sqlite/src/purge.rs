@@ -6,7 +6,7 @@ use crate::error::Fault;
 use crate::store::SqliteStore;
 
 /// The most rows that one transaction purges: well under the 10 ms that an append may have to wait.
-const CHUNK: usize = 200;
+pub(crate) const CHUNK: usize = 200;
 
 /// Deletes up to `max` rows by `sql`, which takes a moment and a number of rows, and gives others their
 /// turn in between; answers how many went.
@@ -16,6 +16,16 @@ pub(crate) async fn in_chunks(
     before: Timestamp,
     max: usize,
 ) -> Result<u64, Fault> {
+    in_chunks_of(store, sql, (before, None), max).await
+}
+
+/// As [`in_chunks`], by an `sql` that takes the number of a scope as well.
+pub(crate) async fn in_chunks_of(
+    store: &SqliteStore,
+    sql: &'static str,
+    (before, scope): (Timestamp, Option<i64>),
+    max: usize,
+) -> Result<u64, Fault> {
     let mut purged = 0;
     while purged < max {
         let chunk = CHUNK.min(max - purged);
@@ -23,6 +33,7 @@ pub(crate) async fn in_chunks(
         let deleted = sqlx::query(sql)
             .bind(before.as_micros())
             .bind(chunk as i64)
+            .bind(scope)
             .execute(writer.connection())
             .await?
             .rows_affected();
