@@ -73,6 +73,7 @@ impl Gathering<'_> {
             leased: Vec::new(),
         };
         let mut fresh = self.fresh;
+        let mut blocking = self.blocking;
         let mut again_behind = 0;
         for round in 0..ROUNDS {
             let room = self.request.max.saturating_sub(out.leased.len());
@@ -86,17 +87,21 @@ impl Gathering<'_> {
             let mut set_aside = Aside::default();
             if let Some(last) = again.last() {
                 again_behind = *last;
-                let (batch, cut) = self.read(reader, Rows::Listed(&again)).await?;
+                let (batch, cut) = self.read(reader, Rows::Listed(&again), blocking).await?;
                 report.more |= cut;
                 self.forget_missing(&again, &batch, cut);
                 self.hand_out(batch, &mut out, &mut set_aside);
             }
             let room = self.request.max.saturating_sub(out.leased.len());
             if fresh && room > 0 {
-                let (batch, cut) = self.read(reader, Rows::Behind(high, room)).await?;
+                let (batch, cut) = self
+                    .read(reader, Rows::Behind(high, room), blocking)
+                    .await?;
                 fresh = cut || batch.rows.len() == room;
                 self.hand_out(batch, &mut out, &mut set_aside);
             }
+            // What is set aside now blocks its key in the next round.
+            blocking |= !set_aside.held.is_empty();
             if !self.set_aside(set_aside, &mut report).await? {
                 return Ok(None);
             }
@@ -125,8 +130,9 @@ impl Gathering<'_> {
         &self,
         reader: &mut SqliteConnection,
         rows: Rows<'_>,
+        blocking: bool,
     ) -> Result<(Batch, bool), Fault> {
-        let (rows, cut) = read::read(reader, rows, self.blocking).await?;
+        let (rows, cut) = read::read(reader, rows, blocking).await?;
         let batch = Batch {
             end: rows.last().map_or(0, |row| row.seq),
             histories: history::of_rows(reader, &rows).await?,
