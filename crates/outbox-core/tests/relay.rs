@@ -334,8 +334,12 @@ async fn a_dead_destination_does_not_delay_the_others() {
         }
     });
     let sink = Arc::new(sink);
-    let message =
-        |n: usize| NewMessage::new(if n.is_multiple_of(2) { "dead" } else { "alive" }, n.to_string());
+    let message = |n: usize| {
+        NewMessage::new(
+            if n.is_multiple_of(2) { "dead" } else { "alive" },
+            n.to_string(),
+        )
+    };
     world
         .append(&(0..8_000).map(message).collect::<Vec<_>>())
         .await;
