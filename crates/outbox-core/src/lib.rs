@@ -12,6 +12,7 @@ pub mod message;
 pub mod observe;
 pub mod policy;
 pub mod ports;
+pub mod produce;
 pub mod publish;
 pub mod relay;
 pub mod report;

@@ -4,8 +4,16 @@
 mod config;
 mod consumer;
 mod engine;
+#[cfg(test)]
+mod fakes;
+mod router;
+#[cfg(feature = "tower")]
+mod service;
 mod worker;
 
 pub use config::{ConsumerConfig, Semantics, WorkerConfig};
 pub use consumer::Consumer;
+pub use router::{KindRouter, UnknownKind};
+#[cfg(feature = "tower")]
+pub use service::ServiceHandler;
 pub use worker::Worker;

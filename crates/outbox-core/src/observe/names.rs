@@ -18,7 +18,8 @@ pub const ERROR: &str = "error";
 pub const CHECK: &str = "check";
 
 /// Gauge: unpublished messages, by status.
-#[doc(alias = "outbox_events_in_queue")]
+#[doc(alias = "pyairtable_outbox_events_in_queue")]
+#[doc(alias = "outbox_queue_depth")]
 pub const QUEUE_DEPTH: &str = "outbox_queue_depth";
 /// Gauge: published messages that are kept for the retention window.
 pub const EVENTS_RETAINED: &str = "outbox_events_retained";
@@ -27,23 +28,29 @@ pub const EVENTS_QUARANTINED: &str = "outbox_events_quarantined";
 /// Gauge: how long ago the oldest unpublished message was created.
 pub const OLDEST_AGE: &str = "outbox_oldest_age_seconds";
 /// Counter: messages added to an outbox.
+#[doc(alias = "outbox_events_added_total")]
 pub const EVENTS_ADDED: &str = "outbox_events_added_total";
 /// Counter: messages published.
+#[doc(alias = "outbox_events_published_total")]
 pub const EVENTS_PUBLISHED: &str = "outbox_events_published_total";
 /// Counter: messages that failed for good and went to quarantine.
+#[doc(alias = "outbox_events_failed_total")]
 pub const EVENTS_FAILED: &str = "outbox_events_failed_total";
 /// Counter: attempts to publish that will be repeated, by error.
+#[doc(alias = "outbox_relay_errors_total")]
 pub const RELAY_ERRORS: &str = "outbox_relay_errors_total";
 /// Counter: settlements by relays and workers that came too late; no message is lost by that.
 pub const LEASES_LOST: &str = "outbox_leases_lost_total";
 /// Histogram: the age of messages when they were published.
+#[doc(alias = "outbox_event_age_seconds")]
 pub const EVENT_AGE: &str = "outbox_event_age_seconds";
 /// Counter: messages published within the promised age; its share of the published ones is the
 /// compliance.
-#[doc(alias = "outbox_sla_compliance")]
+#[doc(alias = "pyairtable_outbox_sla_compliance")]
 pub const EVENTS_WITHIN_SLA: &str = "outbox_events_within_sla_total";
 /// Histogram: how long calls to publishers took.
-#[doc(alias = "outbox_event_processing_duration_seconds")]
+#[doc(alias = "pyairtable_outbox_event_processing_duration_seconds")]
+#[doc(alias = "outbox_relay_processing_seconds")]
 pub const RELAY_PROCESSING: &str = "outbox_relay_processing_seconds";
 
 /// Gauge: unsettled entries of a queue, by status.
@@ -51,12 +58,12 @@ pub const STREAM_DEPTH: &str = "outbox_stream_depth";
 /// Gauge: entries of a queue in quarantine.
 pub const STREAM_QUARANTINED: &str = "outbox_stream_quarantined";
 /// Gauge: workers that hold a delivery.
-#[doc(alias = "outbox_worker_health")]
+#[doc(alias = "pyairtable_outbox_worker_health")]
 pub const STREAM_CONSUMERS: &str = "outbox_stream_consumers";
 /// Gauge: how long ago the oldest unsettled entry was enqueued.
 pub const STREAM_OLDEST_AGE: &str = "outbox_stream_oldest_age_seconds";
 /// Counter: deliveries that workers decided, by fate.
-#[doc(alias = "outbox_events_processed_total")]
+#[doc(alias = "pyairtable_outbox_events_processed_total")]
 pub const DELIVERIES: &str = "outbox_deliveries_total";
 /// Counter: attempts to handle that did not succeed, by error.
 pub const WORKER_ERRORS: &str = "outbox_worker_errors_total";

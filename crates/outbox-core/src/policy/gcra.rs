@@ -37,6 +37,9 @@ pub struct Quota {
     burst: u32,
 }
 
+/// The most by which the clocks of those who share a quota may differ.
+const MOST_SKEW: Duration = Duration::from_secs(60);
+
 /// What a [`Quota`] says to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuotaDecision {
@@ -100,8 +103,9 @@ impl Quota {
     /// Asks for `permits` at `now` where the debt so far ends at `debt_until`; any moment that is
     /// not after `now` means that there is none.
     ///
-    /// A debt longer than a burst's means that the clock was set back; it counts as a burst's, so
-    /// that such a jump limits nobody for longer than that.
+    /// A debt that ends more than a minute after any that could be made at `now` was made by a clock
+    /// that ran ahead. It counts as none, so that such a jump limits nobody for ever; clocks that
+    /// differ by less than a minute cannot cheat that way.
     ///
     /// # Errors
     /// [`OutboxError::Limit`] where `permits` is more than the burst: it can never be allowed.
@@ -119,7 +123,9 @@ impl Quota {
             });
         }
         let ceiling = now + self.refill_time();
-        let debt_until = debt_until.clamp(now, ceiling) + self.cost(permits);
+        let ran_ahead = debt_until > ceiling + MOST_SKEW;
+        let debt = if ran_ahead { now } else { debt_until.max(now) };
+        let debt_until = debt + self.cost(permits);
         if debt_until > ceiling {
             return Ok(QuotaDecision::Limited {
                 retry_after: debt_until.since(ceiling),
@@ -251,16 +257,21 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_limits_for_no_longer_than_a_refill() {
+    fn a_clock_set_back_far_limits_nobody_for_ever() {
         let mut taker = Taker::of(1, 4);
-        assert!(taker.takes(4, now()));
-        let hour_ago = now() - Duration::from_secs(3_600);
-        assert!(!taker.takes(1, hour_ago));
-        assert!(taker.takes(4, hour_ago + Duration::from_secs(3_604)));
-        let QuotaDecision::Limited { retry_after } = taker.take(1, hour_ago) else {
-            panic!("the debt is a whole burst's")
-        };
-        assert_eq!(retry_after, SECOND);
+        let next_year = now() + Duration::from_secs(365 * 24 * 3_600);
+        assert!(taker.takes(4, next_year));
+        assert!(taker.takes(4, now()) && !taker.takes(1, now()));
+    }
+
+    #[test]
+    fn clocks_that_differ_a_little_cannot_cheat() {
+        let mut taker = Taker::of(1, 4);
+        let ahead = now() + Duration::from_secs(59);
+        assert!(taker.takes(4, ahead));
+        for _ in 0..3 {
+            assert!(!taker.takes(1, now()) && !taker.takes(1, ahead));
+        }
     }
 
     #[test]

@@ -80,7 +80,6 @@ impl fmt::Display for Zone {
 /// assert_eq!(bounds, Timestamp::from_millis(60_000)..Timestamp::from_millis(120_000));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[doc(alias = "daily")]
 pub enum Window {
     /// From midnight to midnight on the clocks of `zone`: 23 or 25 hours where they change. Outside
     /// the years -9999 to 9999, days are those of UTC.

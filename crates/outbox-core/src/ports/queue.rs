@@ -106,7 +106,8 @@ pub enum DeliveryOutcome {
 ///   broker, not by polling; a delayed entry comes at its due time. Each entry is held by at most one
 ///   owner at a time. A malformed entry is quarantined by itself.
 /// - **settle** is fenced: a worker that lost a delivery cannot settle it for its new owner, and is
-///   told. All settlements of a call take effect together.
+///   told. All settlements of a call take effect together. A delivery whose lease ended and that
+///   nobody took over is still its holder's.
 /// - **extend** only extends what the caller still holds, and tells the rest.
 /// - **`recover_stuck`** takes over entries whose lease has ended, all of them in the end: busy entries
 ///   hide none.

@@ -68,6 +68,9 @@ struct ClaimState {
     next: u64,
     /// Whether a lease may be held that is to be given back when idle.
     holding: bool,
+    /// Whether the answer of a claim was lost: messages may be claimed that the relay has not seen,
+    /// and claiming on would overtake them. All is settled and given back first.
+    unknown: bool,
 }
 
 /// Calls that happen one at a time.
@@ -159,6 +162,7 @@ impl<'a> Engine<'a> {
                 running: false,
                 next: 0,
                 holding: false,
+                unknown: false,
             },
             judged: Judged::default(),
             desk: ReportDesk::default(),
@@ -237,7 +241,7 @@ impl<'a> Engine<'a> {
         super::timers::Attended {
             claim: self.claim.running || self.stopping.is_some(),
             purge: self.busy.purging || self.stopping.is_some(),
-            heartbeat: self.busy.extending,
+            heartbeat: self.busy.extending || self.unsettled.is_empty(),
         }
     }
 

@@ -5,7 +5,9 @@
 //! stores and opens handles on them, and declares in its *capabilities* what the backend can do. A
 //! case that does not apply shows as ignored, never as passed.
 //!
-//! Time is an argument of every port, so cases make up their moments and never wait for one.
+//! Time is an argument of every port, so cases make up their moments and do not wait for them. Only
+//! the cases of a dequeue that waits spend real time, under a second each; they allow a wake-up ten
+//! seconds.
 //!
 //! # Wiring a backend
 //! Declare a test binary without the standard harness:
@@ -49,11 +51,20 @@
 //! The binary understands what test binaries understand: a filter, `--list`, `--exact`,
 //! `--test-threads`.
 
+mod cancel;
+mod dedup;
 mod kit;
 mod outbox;
+mod queue;
+mod rate_limit;
 
+pub use dedup::{DedupCapabilities, DedupHarness, DedupStore, dedup_cases};
 pub use kit::{Case, CaseFuture, CaseResult, Kit, Requirement};
 pub use outbox::{
     LeaseScope, OpenTransaction, OutboxCapabilities, OutboxHarness, OutboxSetup, OutboxStore,
     TransactionOn, outbox_cases,
+};
+pub use queue::{QueueCapabilities, QueueHarness, QueueSetup, QueueStore, queue_cases};
+pub use rate_limit::{
+    LimiterSetup, RateLimitCapabilities, RateLimitHarness, RateLimitStore, rate_limit_cases,
 };

@@ -3,8 +3,16 @@ use std::process::ExitCode;
 
 use outbox_core::testing::Kit;
 
+mod dedup;
 mod outbox;
+mod queue;
+mod rate_limit;
 
 fn main() -> ExitCode {
-    Kit::new("memory").outbox(outbox::MemoryHarness).run()
+    Kit::new("memory")
+        .outbox(outbox::MemoryHarness)
+        .queue(queue::MemoryHarness)
+        .dedup(dedup::MemoryHarness)
+        .rate_limit(rate_limit::MemoryHarness)
+        .run()
 }

@@ -18,7 +18,10 @@ impl Engine<'_> {
                 self.claim.running = false;
                 match self.store_answer("claim", report)? {
                     Some(report) => self.on_claimed(number, at, report),
-                    None => self.claim.wanted = true,
+                    None => {
+                        self.claim.wanted = true;
+                        self.claim.unknown = true;
+                    }
                 }
             }
             Event::Published(call) => self.on_published(call),
@@ -35,7 +38,9 @@ impl Engine<'_> {
             }
             Event::Released(report) => {
                 self.busy.releasing = false;
-                self.store_answer("release", report)?;
+                if self.store_answer("release", report)?.is_some() {
+                    self.claim.unknown = false;
+                }
             }
             Event::Purged(report) => {
                 self.busy.purging = false;

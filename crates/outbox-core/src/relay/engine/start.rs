@@ -155,7 +155,9 @@ impl Engine<'_> {
     }
 
     fn start_claim(&mut self, now: Timestamp, listener: &mut WakeListener) {
-        if !self.claim.wanted || self.claim.running || self.timers.rest.until(now).is_some() {
+        let rests = self.timers.rest.until(now).is_some();
+        let barred = self.claim.unknown || self.busy.releasing || rests;
+        if !self.claim.wanted || self.claim.running || barred {
             return;
         }
         let Some(max) = self.room(now) else {
@@ -247,7 +249,7 @@ impl Engine<'_> {
             return;
         }
         let outbox = &self.relay.outbox;
-        if self.claim.holding {
+        if self.claim.holding || self.claim.unknown {
             self.claim.holding = false;
             self.busy.releasing = true;
             let owner = self.owner;

@@ -1,0 +1,11 @@
+//! Cases of [`crate::ports::RateLimiter`].
+
+mod day;
+mod gcra;
+mod harness;
+mod scene;
+mod table;
+mod window;
+
+pub use harness::{LimiterSetup, RateLimitCapabilities, RateLimitHarness, RateLimitStore};
+pub use table::rate_limit_cases;
