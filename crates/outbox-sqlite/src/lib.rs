@@ -1,1 +1,23 @@
-//! SQLite backends.
+//! SQLite backends: outbox, queue, inbox, deduplication, rate limits, all in one file.
+//!
+//! # Do not open the file behind SQLite's back
+//! Opening and closing the database, its `-wal` or its `-shm` file with `std::fs` in a process that
+//! has the store open drops SQLite's locks, and two processes may then write at once. Back it up
+//! with `VACUUM INTO`.
+
+mod codec;
+mod connect;
+mod error;
+mod location;
+mod options;
+mod outbox;
+mod quarantine;
+mod schema;
+mod store;
+mod unit;
+
+pub use options::{SqliteOptions, Synchronous};
+pub use outbox::SqliteOutbox;
+pub use schema::{Migration, migrations, schema_sql};
+pub use store::SqliteStore;
+pub use unit::SqliteTransaction;

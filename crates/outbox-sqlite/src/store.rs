@@ -1,0 +1,305 @@
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use outbox_core::error::{OutboxError, Result};
+use outbox_core::signal::Wake;
+use sqlx::SqlitePool;
+use sqlx::sqlite::SqliteConnection;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::connect::{Role, connect, connect_first};
+use crate::error::{Failed, Fault};
+use crate::location::{self, FileIdentity};
+use crate::options::SqliteOptions;
+use crate::outbox;
+use crate::schema;
+use crate::unit;
+
+/// One SQLite database file, opened: what all ports of this crate stand on, shared by cloning.
+///
+/// All writes of a process go through one connection at a time, in the order in which they were
+/// asked for, so that they never fight each other for SQLite's one write lock; reads go beside it.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("outbox.db");
+/// use outbox_sqlite::SqliteStore;
+///
+/// let store = SqliteStore::open(&path).await?;
+/// assert_eq!(store.path(), path);
+/// # outbox_core::Result::Ok(()) }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct SqliteStore(Arc<Inner>);
+
+struct Inner {
+    options: SqliteOptions,
+    identity: FileIdentity,
+    writers: Arc<AsyncMutex<Writers>>,
+    readers: Arc<Readers>,
+    callers: SqlitePool,
+    wake: Wake,
+    outbox: outbox::Shared,
+}
+
+/// The right to write, within this process.
+pub(crate) type Turn = OwnedMutexGuard<Writers>;
+
+/// The idle writing connections; one that was not given back in good order is made anew.
+#[derive(Default)]
+pub(crate) struct Writers {
+    durable: Option<SqliteConnection>,
+    swift: Option<SqliteConnection>,
+}
+
+impl Writers {
+    fn place(&mut self, role: Role) -> &mut Option<SqliteConnection> {
+        match role {
+            Role::Durable => &mut self.durable,
+            Role::Swift | Role::Reader => &mut self.swift,
+        }
+    }
+}
+
+struct Readers {
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<SqliteConnection>>,
+}
+
+impl SqliteStore {
+    /// Opens the database file at `path` with the default options.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open_with`].
+    ///
+    /// # Cancel safety
+    /// As [`SqliteStore::open_with`].
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        Self::open_with(SqliteOptions::new(path)).await
+    }
+
+    /// Opens a database file: makes it and its folder where they are missing, turns WAL on, makes
+    /// missing tables, and verifies what durability rests on.
+    ///
+    /// # Errors
+    /// [`OutboxError::Backend`] that names the file, where it cannot be opened, is no database,
+    /// cannot be written, or does not take a setting; [`OutboxError::Schema`] where its tables are
+    /// of a newer version.
+    ///
+    /// # Cancel safety
+    /// A dropped call may leave the file and its tables, whole.
+    pub async fn open_with(options: SqliteOptions) -> Result<Self> {
+        let path = options.path.clone();
+        Self::establish(options)
+            .await
+            .map_err(|fault| Failed::new("open", &path, fault).into())
+    }
+
+    async fn establish(options: SqliteOptions) -> Result<Self, Fault> {
+        let mut durable = connect_first(&options).await?;
+        schema::prepare(&mut durable, options.migrate).await?;
+        location::warn_of_risks(&options.path);
+        Ok(Self(Arc::new(Inner {
+            identity: FileIdentity::of(&options.path)?,
+            writers: Arc::new(AsyncMutex::new(Writers {
+                durable: Some(durable),
+                swift: None,
+            })),
+            readers: Arc::new(Readers {
+                permits: Arc::new(Semaphore::new(options.readers)),
+                idle: Mutex::default(),
+            }),
+            callers: unit::pool(&options),
+            wake: Wake::new(),
+            outbox: outbox::Shared::default(),
+            options,
+        })))
+    }
+
+    /// The database file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0.options.path
+    }
+
+    pub(crate) fn options(&self) -> &SqliteOptions {
+        &self.0.options
+    }
+
+    /// What all outboxes on this store share.
+    pub(crate) fn outbox(&self) -> &outbox::Shared {
+        &self.0.outbox
+    }
+
+    /// Given after each commit on this file that may make something claimable.
+    pub(crate) fn wake(&self) -> &Wake {
+        &self.0.wake
+    }
+
+    /// The one durable writing connection, once it is this caller's turn.
+    pub(crate) async fn writer(&self) -> Result<Writer, Fault> {
+        self.take_turn(Role::Durable).await
+    }
+
+    /// A writing connection that does not wait for the disk, for what only matters while this host
+    /// is up: leases, and moves that are made again where they are lost.
+    pub(crate) async fn swift_writer(&self) -> Result<Writer, Fault> {
+        self.take_turn(Role::Swift).await
+    }
+
+    /// The durable writing connection, where nobody else has it or waits for it.
+    pub(crate) async fn idle_writer(&self) -> Result<Option<Writer>, Fault> {
+        match Arc::clone(&self.0.writers).try_lock_owned() {
+            Ok(turn) => {
+                self.0.identity.verify(self.path())?;
+                self.begin_turn(turn, Role::Durable).await.map(Some)
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn take_turn(&self, role: Role) -> Result<Writer, Fault> {
+        let turn = self.turn().await?;
+        self.begin_turn(turn, role).await
+    }
+
+    /// The right to write, once it is this caller's turn.
+    pub(crate) async fn turn(&self) -> Result<Turn, Fault> {
+        let waiting = Arc::clone(&self.0.writers).lock_owned();
+        // The caller may hold the turn itself, in a transaction of its own: waiting for ever would
+        // hang it where SQLite would answer that the database is locked.
+        let turn = timeout(self.0.options.busy_timeout, waiting);
+        let turn = turn.await.map_err(|_| Fault::Occupied)?;
+        self.0.identity.verify(self.path())?;
+        Ok(turn)
+    }
+
+    /// Where callers' own transactions run; used only by who holds the turn.
+    pub(crate) fn callers(&self) -> &SqlitePool {
+        &self.0.callers
+    }
+
+    async fn begin_turn(&self, mut turn: Turn, role: Role) -> Result<Writer, Fault> {
+        let connection = match turn.place(role).take() {
+            Some(connection) => connection,
+            None => connect(&self.0.options, role).await?,
+        };
+        Ok(Writer {
+            connection,
+            role,
+            turn,
+        })
+    }
+
+    /// A reading connection.
+    pub(crate) async fn reader(&self) -> Result<Reader, Fault> {
+        let readers = Arc::clone(&self.0.readers);
+        let permits = Arc::clone(&readers.permits);
+        let permit = permits
+            .acquire_owned()
+            .await
+            .map_err(|_| Fault::Told(OutboxError::Closed))?;
+        let idle = readers.idle().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => connect(&self.0.options, Role::Reader).await?,
+        };
+        Ok(Reader {
+            connection,
+            readers,
+            _permit: permit,
+        })
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("path", &self.path())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Readers {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<SqliteConnection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to write, and the connection to do it on.
+///
+/// Where it is dropped without [`Writer::finish`], by an error or because its caller was dropped,
+/// nobody knows what the connection is in the middle of: it is closed, which rolls back, and the
+/// next writer opens a new one.
+pub(crate) struct Writer {
+    // Closed before the turn passes on: fields are dropped in this order.
+    connection: SqliteConnection,
+    role: Role,
+    turn: Turn,
+}
+
+impl Writer {
+    /// The connection.
+    pub(crate) fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
+    }
+
+    /// Gives the connection back; it is in no transaction.
+    pub(crate) fn finish(mut self) {
+        *self.turn.place(self.role) = Some(self.connection);
+    }
+
+    /// Begins a transaction that holds the write lock from the start.
+    pub(crate) async fn begin(&mut self) -> Result<(), Fault> {
+        self.execute("BEGIN IMMEDIATE").await
+    }
+
+    /// Commits the transaction.
+    pub(crate) async fn commit(&mut self) -> Result<(), Fault> {
+        self.execute("COMMIT").await
+    }
+
+    /// Rolls the transaction back.
+    pub(crate) async fn rollback(&mut self) -> Result<(), Fault> {
+        self.execute("ROLLBACK").await
+    }
+
+    async fn execute(&mut self, sql: &'static str) -> Result<(), Fault> {
+        sqlx::query(sql).execute(&mut self.connection).await?;
+        Ok(())
+    }
+}
+
+/// A reading connection; closed where it is dropped without [`Reader::finish`].
+pub(crate) struct Reader {
+    connection: SqliteConnection,
+    readers: Arc<Readers>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Reader {
+    /// The connection.
+    pub(crate) fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
+    }
+
+    /// Gives the connection back; it reads nothing any more.
+    pub(crate) fn finish(self) {
+        self.readers.idle().push(self.connection);
+    }
+}
+
+/// Tells a fault in the caller's terms.
+pub(crate) trait At<T> {
+    /// The fault with the file of `store` and the `operation` that it happened in.
+    fn at(self, store: &SqliteStore, operation: &'static str) -> Result<T>;
+}
+
+impl<T> At<T> for Result<T, Fault> {
+    fn at(self, store: &SqliteStore, operation: &'static str) -> Result<T> {
+        self.map_err(|fault| Failed::new(operation, store.path(), fault).into())
+    }
+}
