@@ -14,9 +14,10 @@ const BATCH: usize = 500;
 
 /// P1: 500 messages a transaction.
 pub(crate) fn batches(scale: &Scale, report: &mut Report) {
-    for (name, synchronous, target) in
-        [("FULL", Synchronous::Full, 0.75), ("NORMAL", Synchronous::Normal, 0.70)]
-    {
+    for (name, synchronous, target) in [
+        ("FULL", Synchronous::Full, 0.75),
+        ("NORMAL", Synchronous::Normal, 0.70),
+    ] {
         let runtime = runtime();
         let (ours_path, raw_path) = (fresh(scale, "p1"), fresh(scale, "p1-raw"));
         let store = runtime.block_on(open(&ours_path, synchronous));
@@ -46,7 +47,12 @@ pub(crate) fn batches(scale: &Scale, report: &mut Report) {
         let (ours, limit) = in_turns(scale.rounds, ours, limit);
         let rate = |time: f64| (turns * BATCH) as f64 / time;
         let variant = format!("append 500 a transaction, {name}, messages/s");
-        report.ratio("P1", &variant, (rate(ours), rate(limit)), Target::AtLeast(target));
+        report.ratio(
+            "P1",
+            &variant,
+            (rate(ours), rate(limit)),
+            Target::AtLeast(target),
+        );
         remove(&ours_path);
         remove(&raw_path);
     }

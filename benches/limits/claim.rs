@@ -18,8 +18,11 @@ const TURNS: usize = 10;
 
 /// P4: claim and settle 500 at growing backlogs.
 pub(crate) fn claim_and_settle(scale: &Scale, report: &mut Report) {
-    let sizes: &[usize] =
-        if scale.short { &[1_000, 100_000] } else { &[1_000, 100_000, 1_000_000] };
+    let sizes: &[usize] = if scale.short {
+        &[1_000, 100_000]
+    } else {
+        &[1_000, 100_000, 1_000_000]
+    };
     let mut first = None;
     for backlog in sizes {
         let runtime = runtime();
@@ -53,7 +56,12 @@ pub(crate) fn claim_and_settle(scale: &Scale, report: &mut Report) {
         let (ours, limit) = in_turns(scale.rounds, ours, limit);
         let rate = |time: f64| (TURNS * BATCH) as f64 / time;
         let variant = format!("claim and settle 500, backlog {backlog}, FULL, messages/s");
-        report.ratio("P4", &variant, (rate(ours), rate(limit)), Target::AtLeast(0.45));
+        report.ratio(
+            "P4",
+            &variant,
+            (rate(ours), rate(limit)),
+            Target::AtLeast(0.45),
+        );
         let small = *first.get_or_insert(rate(ours));
         let variant = format!("backlog {backlog} beside backlog 1000, ours");
         report.ratio("P4", &variant, (rate(ours), small), Target::AtLeast(0.9));
@@ -63,7 +71,11 @@ pub(crate) fn claim_and_settle(scale: &Scale, report: &mut Report) {
 }
 
 pub(crate) async fn fill(outbox: &SqliteOutbox, count: usize) {
-    for chunk in messages(count.min(10_000)).chunks(BATCH).cycle().take(count / BATCH) {
+    for chunk in messages(count.min(10_000))
+        .chunks(BATCH)
+        .cycle()
+        .take(count / BATCH)
+    {
         outbox.append(chunk).await.unwrap();
     }
 }
@@ -82,7 +94,10 @@ async fn claim_once(outbox: &SqliteOutbox, owner: WorkerId) {
     let settlements: Vec<_> = claimed
         .leased
         .iter()
-        .map(|leased| Settlement { token: leased.token, outcome: Outcome::Published })
+        .map(|leased| Settlement {
+            token: leased.token,
+            outcome: Outcome::Published,
+        })
         .collect();
     let settled = outbox.settle(&settlements, now).await.unwrap();
     assert_eq!(settled.settled, BATCH as u64);
@@ -95,8 +110,12 @@ pub(crate) fn relay(scale: &Scale, report: &mut Report) {
     let (ours_path, raw_path) = (fresh(scale, "p5"), fresh(scale, "p5-raw"));
     let store = runtime.block_on(open(&ours_path, Synchronous::Full));
     let outbox = runtime.block_on(outbox(&store));
-    let relay =
-        Relay::new(Arc::new(outbox.clone()), Arc::new(Nowhere), RelayConfig::default()).unwrap();
+    let relay = Relay::new(
+        Arc::new(outbox.clone()),
+        Arc::new(Nowhere),
+        RelayConfig::default(),
+    )
+    .unwrap();
     let raw = Raw::open(&raw_path, "FULL");
     let mut salt = 0;
     let ours = || {
@@ -117,7 +136,12 @@ pub(crate) fn relay(scale: &Scale, report: &mut Report) {
     };
     let (ours, limit) = in_turns(scale.rounds, ours, limit);
     let rates = (count as f64 / ours, count as f64 / limit);
-    report.ratio("P5", "relay to a no-op publisher, FULL, messages/s", rates, Target::AtLeast(0.45));
+    report.ratio(
+        "P5",
+        "relay to a no-op publisher, FULL, messages/s",
+        rates,
+        Target::AtLeast(0.45),
+    );
     remove(&ours_path);
     remove(&raw_path);
 }

@@ -44,9 +44,10 @@ impl Publisher for Arrivals {
 /// P9: from a commit's return to the handler's start, in an idle system.
 pub(crate) fn commit_to_handler(scale: &Scale, report: &mut Report) {
     let samples = if scale.short { 100 } else { 500 };
-    for (name, other_process, targets) in
-        [("in process", false, (0.2, 1.0)), ("from another process", true, (1.0, 5.0))]
-    {
+    for (name, other_process, targets) in [
+        ("in process", false, (0.2, 1.0)),
+        ("from another process", true, (1.0, 5.0)),
+    ] {
         let path = fresh(scale, "p9");
         let mut waits = measure(&path, samples, other_process);
         let (median, slow) = (quantile(&mut waits, 0.5), quantile(&mut waits, 0.99));
@@ -70,7 +71,9 @@ fn measure(path: &Path, samples: usize, other_process: bool) -> Vec<f64> {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let path = path.to_owned();
         let committed = if other_process {
-            tokio::task::spawn_blocking(move || spawn_appender(&path, samples)).await.unwrap()
+            tokio::task::spawn_blocking(move || spawn_appender(&path, samples))
+                .await
+                .unwrap()
         } else {
             append(&outbox, samples).await
         };
@@ -80,7 +83,10 @@ fn measure(path: &Path, samples: usize, other_process: bool) -> Vec<f64> {
         committed
     });
     let arrivals = arrivals.0.lock().unwrap();
-    committed.iter().map(|(id, at)| (arrivals[id] - at).max(0) as f64 / 1e3).collect()
+    committed
+        .iter()
+        .map(|(id, at)| (arrivals[id] - at).max(0) as f64 / 1e3)
+        .collect()
 }
 
 /// Appends now and then, and answers when each append returned.
@@ -89,14 +95,22 @@ async fn append(outbox: &dyn Outbox, samples: usize) -> Vec<(String, i64)> {
     for number in 0..samples {
         tokio::time::sleep(Duration::from_millis(7 + number as u64 % 7)).await;
         let report = outbox.append(&[message(number)]).await.unwrap();
-        committed.push((report.messages[0].id.to_string(), SystemClock.now().as_micros()));
+        committed.push((
+            report.messages[0].id.to_string(),
+            SystemClock.now().as_micros(),
+        ));
     }
     committed
 }
 
 fn spawn_appender(path: &Path, samples: usize) -> Vec<(String, i64)> {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--child", "append", path.to_str().unwrap(), &samples.to_string()])
+        .args([
+            "--child",
+            "append",
+            path.to_str().unwrap(),
+            &samples.to_string(),
+        ])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -114,7 +128,9 @@ fn spawn_appender(path: &Path, samples: usize) -> Vec<(String, i64)> {
 
 /// The other process: appends, and prints when each append returned.
 pub(crate) fn child(arguments: &[String]) {
-    let [path, samples] = arguments else { panic!("a path and a number") };
+    let [path, samples] = arguments else {
+        panic!("a path and a number")
+    };
     let committed = runtime().block_on(async {
         let store = open(Path::new(path), Synchronous::Full).await;
         let outbox = outbox(&store).await;

@@ -3,8 +3,16 @@
 //! `target/bench/report.json`.
 //!
 //! `cargo bench --features sqlite -- P1 P5` runs single work items, `--short` takes a quick look.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
-#![allow(clippy::panic, reason = "a benchmark that cannot run has nobody to tell")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout
+)]
+#![allow(
+    clippy::panic,
+    reason = "a benchmark that cannot run has nobody to tell"
+)]
 
 mod append;
 mod claim;
@@ -59,7 +67,11 @@ fn main() {
     }
     std::fs::create_dir_all(&args.dir).unwrap();
     let rounds = if args.short { 3 } else { args.rounds };
-    let scale = Scale { rounds, short: args.short, dir: args.dir };
+    let scale = Scale {
+        rounds,
+        short: args.short,
+        dir: args.dir,
+    };
     let mut report = Report::default();
     type Item = (&'static str, fn(&Scale, &mut Report));
     let items: [Item; 9] = [
@@ -74,7 +86,12 @@ fn main() {
         ("P11", resources::memory_and_bytes),
     ];
     for (name, measure) in items {
-        if args.items.is_empty() || args.items.iter().any(|item| item.eq_ignore_ascii_case(name)) {
+        if args.items.is_empty()
+            || args
+                .items
+                .iter()
+                .any(|item| item.eq_ignore_ascii_case(name))
+        {
             measure(&scale, &mut report);
         }
     }

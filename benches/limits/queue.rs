@@ -25,9 +25,14 @@ pub(crate) fn enqueue_to_handled(scale: &Scale, report: &mut Report) {
     let runtime = runtime();
     let (ours_path, raw_path) = (fresh(scale, "p8"), fresh(scale, "p8-raw"));
     let store = runtime.block_on(open(&ours_path, Synchronous::Full));
-    let queue =
-        runtime.block_on(SqliteQueue::open(&store, SqliteQueueConfig::named("bench"))).unwrap();
-    let config = WorkerConfig { concurrency: 500, prefetch: 500, ..WorkerConfig::default() };
+    let queue = runtime
+        .block_on(SqliteQueue::open(&store, SqliteQueueConfig::named("bench")))
+        .unwrap();
+    let config = WorkerConfig {
+        concurrency: 500,
+        prefetch: 500,
+        ..WorkerConfig::default()
+    };
     let handler = |_: Delivery| std::future::ready(Ok::<(), HandlerError>(()));
     let consumer = Consumer::new(handler, ConsumerConfig::default());
     let worker = Worker::new(Arc::new(queue.clone()), consumer, config).unwrap();
@@ -47,7 +52,12 @@ pub(crate) fn enqueue_to_handled(scale: &Scale, report: &mut Report) {
             });
             let mut done = 0;
             while done < count as u64 {
-                done += worker.run_until_empty(&Shutdown::new()).await.unwrap().tally.done;
+                done += worker
+                    .run_until_empty(&Shutdown::new())
+                    .await
+                    .unwrap()
+                    .tally
+                    .done;
             }
             producer.await.unwrap();
             done
@@ -69,7 +79,12 @@ pub(crate) fn enqueue_to_handled(scale: &Scale, report: &mut Report) {
     };
     let (ours, limit) = in_turns(scale.rounds, ours, limit);
     let rates = (count as f64 / ours, count as f64 / limit);
-    report.ratio("P8", "embedded queue, enqueue to handled, messages/s", rates, Target::AtLeast(0.4));
+    report.ratio(
+        "P8",
+        "embedded queue, enqueue to handled, messages/s",
+        rates,
+        Target::AtLeast(0.4),
+    );
     remove(&ours_path);
     remove(&raw_path);
 }

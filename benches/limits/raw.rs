@@ -18,7 +18,10 @@ pub(crate) fn rows(count: usize, salt: u64) -> Vec<RawRow> {
             // Ascending, as UUIDv7 are.
             id[..8].copy_from_slice(&salt.to_be_bytes());
             id[8..].copy_from_slice(&(number as u64).to_be_bytes());
-            RawRow { id, body: vec![b'x'; 256 + 190] }
+            RawRow {
+                id,
+                body: vec![b'x'; 256 + 190],
+            }
         })
         .collect()
 }
@@ -26,9 +29,15 @@ pub(crate) fn rows(count: usize, salt: u64) -> Vec<RawRow> {
 impl Raw {
     pub(crate) fn open(path: &Path, synchronous: &str) -> Self {
         let connection = Connection::open(path).unwrap();
-        connection.pragma_update(None, "journal_mode", "WAL").unwrap();
-        connection.pragma_update(None, "synchronous", synchronous).unwrap();
-        connection.execute_batch(&outbox::sqlite::schema_sql()).unwrap();
+        connection
+            .pragma_update(None, "journal_mode", "WAL")
+            .unwrap();
+        connection
+            .pragma_update(None, "synchronous", synchronous)
+            .unwrap();
+        connection
+            .execute_batch(&outbox::sqlite::schema_sql())
+            .unwrap();
         Self(connection)
     }
 
@@ -66,13 +75,19 @@ impl Raw {
             let body: Vec<u8> = row.get(3)?;
             Ok((row.get::<_, i64>(0)?, id, row.get::<_, i64>(2)?, body))
         };
-        let rows: Vec<_> = select.query_map([count], read).unwrap().map(Result::unwrap).collect();
+        let rows: Vec<_> = select
+            .query_map([count], read)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
         let Some(last) = rows.last() else {
             return 0;
         };
         self.0.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let mut delete =
-            self.0.prepare_cached("DELETE FROM outbox_messages WHERE seq <= ?1").unwrap();
+        let mut delete = self
+            .0
+            .prepare_cached("DELETE FROM outbox_messages WHERE seq <= ?1")
+            .unwrap();
         delete.execute([last.0]).unwrap();
         self.0.execute_batch("COMMIT").unwrap();
         std::hint::black_box(&rows).len()

@@ -23,7 +23,9 @@ pub(crate) fn idle(scale: &Scale, report: &mut Report) {
     let spent = runtime().block_on(async {
         let store = open(&path, Synchronous::Full).await;
         let outbox = outbox(&store).await;
-        let queue = SqliteQueue::open(&store, SqliteQueueConfig::named("bench")).await.unwrap();
+        let queue = SqliteQueue::open(&store, SqliteQueueConfig::named("bench"))
+            .await
+            .unwrap();
         let relay = Relay::new(Arc::new(outbox), Arc::new(Nowhere), RelayConfig::default());
         let handler = |_: Delivery| std::future::ready(Ok::<(), HandlerError>(()));
         let consumer = Consumer::new(handler, ConsumerConfig::default());
@@ -42,7 +44,12 @@ pub(crate) fn idle(scale: &Scale, report: &mut Report) {
         spent
     });
     let percent = spent / seconds as f64 * 100.0;
-    report.absolute("P10", "idle relay and worker, % of a core", percent, Target::AtMost(0.4));
+    report.absolute(
+        "P10",
+        "idle relay and worker, % of a core",
+        percent,
+        Target::AtMost(0.4),
+    );
     remove(&path);
 }
 
@@ -51,24 +58,42 @@ pub(crate) fn memory_and_bytes(scale: &Scale, report: &mut Report) {
     let count = if scale.short { 100_000 } else { 1_000_000 };
     let path = fresh(scale, "p11");
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--child", "drain", path.to_str().unwrap(), &count.to_string()])
+        .args([
+            "--child",
+            "drain",
+            path.to_str().unwrap(),
+            &count.to_string(),
+        ])
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let text = String::from_utf8(output.stdout).unwrap();
-    let mut figures = text.split_whitespace().map(|figure| figure.parse::<f64>().unwrap());
+    let mut figures = text
+        .split_whitespace()
+        .map(|figure| figure.parse::<f64>().unwrap());
     let (peak, bytes) = (figures.next().unwrap(), figures.next().unwrap());
     let variant = format!("{count} messages drained, peak resident MiB");
     report.absolute("P11", &variant, peak / 1024.0, Target::AtMost(64.0));
     let stored = (256 + 190) as f64;
     let variant = "bytes written, append to settled, beside payload and headers";
-    report.ratio("P13", variant, (bytes / f64::from(count), stored), Target::AtMost(6.0));
+    report.ratio(
+        "P13",
+        variant,
+        (bytes / f64::from(count), stored),
+        Target::AtMost(6.0),
+    );
     remove(&path);
 }
 
 /// Fills an outbox and drains it; prints the peak of resident memory in KiB and bytes written.
 pub(crate) fn child_drain(arguments: &[String]) {
-    let [path, count] = arguments else { panic!("a path and a number") };
+    let [path, count] = arguments else {
+        panic!("a path and a number")
+    };
     let count: usize = count.parse().unwrap();
     runtime().block_on(async {
         let store = open(Path::new(path), Synchronous::Full).await;
@@ -77,7 +102,11 @@ pub(crate) fn child_drain(arguments: &[String]) {
         let relay = Relay::new(Arc::new(outbox), Arc::new(Nowhere), RelayConfig::default());
         assert!(relay.unwrap().flush().await.unwrap().is_complete());
     });
-    println!("{} {}", proc_figure("/proc/self/status", "VmHWM:"), written_bytes());
+    println!(
+        "{} {}",
+        proc_figure("/proc/self/status", "VmHWM:"),
+        written_bytes()
+    );
 }
 
 fn written_bytes() -> u64 {
@@ -86,7 +115,10 @@ fn written_bytes() -> u64 {
 
 fn proc_figure(file: &str, name: &str) -> u64 {
     let text = std::fs::read_to_string(file).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .unwrap();
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 

@@ -19,7 +19,10 @@ pub(crate) fn message(number: usize) -> NewMessage {
         .content_type(JSON)
         .header("correlation-id", "0195c7e2-7f3a-7000-8000-000000000000")
         .header("tenant-id", "tenant-17")
-        .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+        .header(
+            "traceparent",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        )
 }
 
 pub(crate) fn messages(count: usize) -> Vec<NewMessage> {
@@ -30,7 +33,9 @@ pub(crate) fn messages(count: usize) -> Vec<NewMessage> {
 pub(crate) fn fresh(scale: &Scale, name: &str) -> PathBuf {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let number = NUMBER.fetch_add(1, SeqCst);
-    let path = scale.dir.join(format!("{name}-{}-{number}.db", std::process::id()));
+    let path = scale
+        .dir
+        .join(format!("{name}-{}-{number}.db", std::process::id()));
     remove(&path);
     path
 }
@@ -42,11 +47,17 @@ pub(crate) fn remove(path: &std::path::Path) {
 }
 
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 pub(crate) async fn open(path: &std::path::Path, synchronous: Synchronous) -> SqliteStore {
-    SqliteStore::open_with(SqliteOptions::new(path).synchronous(synchronous)).await.unwrap()
+    SqliteStore::open_with(SqliteOptions::new(path).synchronous(synchronous))
+        .await
+        .unwrap()
 }
 
 pub(crate) async fn outbox(store: &SqliteStore) -> SqliteOutbox {

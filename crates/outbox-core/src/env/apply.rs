@@ -1,9 +1,20 @@
 use super::EnvConfig;
 use crate::consume::{ConsumerConfig, WorkerConfig};
 use crate::policy::{Backoff, BreakerConfig, RetryPolicy};
+use crate::produce::ProducerConfig;
 use crate::relay::RelayConfig;
 
 impl EnvConfig {
+    /// How a producer works: the defaults, replaced where the environment says something.
+    #[must_use]
+    pub fn producer(&self) -> ProducerConfig {
+        let default = ProducerConfig::default();
+        ProducerConfig {
+            batch_size: self.batch_size.unwrap_or(default.batch_size),
+            retry: self.retry(default.retry),
+        }
+    }
+
     /// How a relay works: the defaults, replaced where the environment says something.
     ///
     /// ```

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::consume::{ConsumerConfig, WorkerConfig};
 use crate::error::ConfigError;
+use crate::produce::ProducerConfig;
 use crate::publish::{CompositeConfig, Strategy};
 use crate::relay::RelayConfig;
 
@@ -166,6 +167,7 @@ fn the_tables_defaults_are_those_of_the_configurations() {
 #[test]
 fn what_the_environment_does_not_say_is_left_to_the_defaults() {
     let env = EnvConfig::default();
+    assert_eq!(env.producer(), ProducerConfig::default());
     assert_eq!(env.relay(), RelayConfig::default());
     assert_eq!(env.consumer(), ConsumerConfig::default());
     assert_eq!(env.worker(), WorkerConfig::default());
@@ -176,6 +178,7 @@ fn a_number_of_retries_comes_on_top_of_the_first_attempt() {
     let env = read(&[("OUTBOX_MAX_RETRIES", "0")]).unwrap();
     assert_eq!(env.relay().retry.max_attempts, 1);
     let env = read(&[("OUTBOX_MAX_RETRIES", "8")]).unwrap();
+    assert_eq!(env.producer().retry.max_attempts, 9);
     assert_eq!(env.relay().retry.max_attempts, 9);
     assert_eq!(env.consumer().retry.max_attempts, 9);
 }
@@ -202,6 +205,7 @@ fn settings_reach_everyone_whom_they_are_about() {
     let (relay, consumer, worker) = (env.relay(), env.consumer(), env.worker());
     let seconds = Duration::from_secs;
     assert_eq!((relay.batch_ceiling, worker.batch), (50, 50));
+    assert_eq!(env.producer().batch_size, 50);
     assert_eq!(
         (relay.safety_poll, worker.safety_poll),
         (seconds(5), seconds(5))
@@ -210,6 +214,7 @@ fn settings_reach_everyone_whom_they_are_about() {
     assert_eq!(relay.retry.backoff.base, seconds(1));
     assert_eq!(relay.retry.backoff.cap, seconds(600));
     assert_eq!(relay.retry, consumer.retry);
+    assert_eq!(relay.retry, env.producer().retry);
     assert_eq!(relay.breaker.max_failures, 3);
     assert_eq!(relay.breaker.reset_timeout, seconds(2));
     assert_eq!(relay.breaker.max_reset_timeout, seconds(4));
