@@ -43,7 +43,7 @@ pub(crate) enum Fault {
     /// The caller's connection is not inside a transaction.
     #[error(
         "the connection is not inside a transaction: none was begun, or SQLite rolled it back by \
-         itself; nothing was appended"
+         itself; nothing was written"
     )]
     NotInTransaction,
     /// The file was deleted or replaced while it was open: what is written to it is lost.

@@ -7,17 +7,26 @@
 
 mod codec;
 mod connect;
+mod dedup;
 mod error;
+mod inbox;
 mod location;
 mod options;
 mod outbox;
 mod quarantine;
+mod queue;
+mod rate_limit;
 mod schema;
+mod scope;
 mod store;
 mod unit;
 
+pub use dedup::SqliteDeduplicationCache;
+pub use inbox::{InboxHandler, SqliteInbox};
 pub use options::{SqliteOptions, Synchronous};
 pub use outbox::SqliteOutbox;
+pub use queue::{SqliteQueue, SqliteQueueConfig};
+pub use rate_limit::{SqliteFixedWindowLimiter, SqliteGcraLimiter};
 pub use schema::{Migration, migrations, schema_sql};
 pub use store::SqliteStore;
 pub use unit::SqliteTransaction;

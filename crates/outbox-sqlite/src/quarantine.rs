@@ -10,9 +10,11 @@ use crate::error::Fault;
 /// What quarantine keeps of a message, and of how it got there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry<'a> {
-    /// What it leaves: `outbox`, or the name of a queue.
+    /// What it leaves: `outbox`, or `queue:` and the name of a queue.
     pub(crate) origin: &'a str,
-    /// Its number there.
+    /// The number of an entry in its queue.
+    pub(crate) place: Option<i64>,
+    /// Its message's number in the outbox.
     pub(crate) seq: i64,
     /// The lease that it was given up under.
     pub(crate) epoch: i64,
@@ -43,6 +45,7 @@ impl Entry<'_> {
     pub(crate) fn of_outbox(seq: i64, epoch: i64, now: Timestamp) -> Self {
         Self {
             origin: "outbox",
+            place: None,
             seq,
             epoch,
             message: None,
@@ -62,9 +65,9 @@ impl Entry<'_> {
 const INSERT: &str = "INSERT INTO outbox_quarantine ( \
     origin, seq, epoch, id, topic, kind, kind_version, ordering_key, content_type, headers, \
     payload, aggregate, retry, created_at, due_at, attempts, history, first_failed_at, \
-    last_failed_at, error_kind, error, quarantined_at, body) \
+    last_failed_at, error_kind, error, quarantined_at, body, place) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-    $20, $21, $22, $23)";
+    $20, $21, $22, $23, $24)";
 
 /// Adds `entry` to quarantine, in the transaction that `connection` is in.
 pub(crate) async fn insert(
@@ -106,6 +109,7 @@ pub(crate) async fn insert(
         .bind(entry.error)
         .bind(entry.now.as_micros())
         .bind(entry.body)
+        .bind(entry.place)
         .execute(connection)
         .await?;
     Ok(())

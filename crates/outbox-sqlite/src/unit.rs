@@ -86,3 +86,16 @@ impl UnitOfWork for SqliteStore {
         Ok(())
     }
 }
+
+/// SQLite alone knows whether a transaction is open: it may have rolled one back by itself. So it is
+/// asked to begin another one, which it refuses inside a transaction.
+pub(crate) async fn require_transaction(connection: &mut SqliteConnection) -> Result<(), Fault> {
+    match sqlx::query("BEGIN").execute(&mut *connection).await {
+        Ok(_) => {
+            sqlx::query("ROLLBACK").execute(connection).await?;
+            Err(Fault::NotInTransaction)
+        }
+        Err(error) if error.to_string().contains("within a transaction") => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

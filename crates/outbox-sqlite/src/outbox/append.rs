@@ -11,6 +11,7 @@ use super::draft::{Draft, fit_one_statement, pack};
 use crate::codec::jsonb::{self, Object};
 use crate::error::{FOREIGN_KEY, Fault, NOT_NULL};
 use crate::store::Writer;
+use crate::unit::require_transaction;
 
 /// How many ids or keys are looked up at a time.
 const LOOKUP: usize = 1_000;
@@ -111,19 +112,6 @@ async fn insert_guarded(connection: &mut SqliteConnection, draft: &Draft<'_>) ->
         .execute(connection)
         .await?;
     Ok(())
-}
-
-/// SQLite alone knows whether a transaction is open: it may have rolled one back by itself. So it is
-/// asked to begin another one, which it refuses inside a transaction.
-async fn require_transaction(connection: &mut SqliteConnection) -> Result<(), Fault> {
-    match sqlx::query("BEGIN").execute(&mut *connection).await {
-        Ok(_) => {
-            sqlx::query("ROLLBACK").execute(connection).await?;
-            Err(Fault::NotInTransaction)
-        }
-        Err(error) if error.to_string().contains("within a transaction") => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Appends what is new and answers what is known, inside a transaction.

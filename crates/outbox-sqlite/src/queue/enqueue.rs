@@ -1,0 +1,304 @@
+use std::collections::HashSet;
+
+use outbox_core::error::PublishError;
+use outbox_core::message::Message;
+use outbox_core::ports::Enqueued;
+use outbox_core::time::Timestamp;
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+
+use super::frame;
+use super::port::Inner;
+use crate::codec::jsonb;
+use crate::error::Fault;
+
+/// The most messages that one statement takes.
+const MOST_MESSAGES: usize = 1_000;
+/// About the most bytes that one statement takes, where it takes more than one message.
+const MOST_BYTES: usize = 4 << 20;
+
+const READ: &str = "SELECT tail, depth FROM outbox_queues WHERE queue = ?1";
+
+const WRITE: &str = "UPDATE outbox_queues SET tail = ?2, depth = ?3 WHERE queue = ?1";
+
+/// Remembers the ids that are news, each with the place that its entry is to have.
+const REMEMBER: &str = "\
+    INSERT INTO outbox_enqueued (place, queue, id, enqueued_at) \
+    SELECT ?2 + key, ?1, CAST(value AS BLOB), ?3 FROM json_each(?4) \
+    WHERE true ON CONFLICT DO NOTHING";
+
+const REMEMBERED: &str =
+    "SELECT place FROM outbox_enqueued WHERE place BETWEEN ?1 AND ?2 ORDER BY place";
+
+/// Forgets those of the given ids whose time is over.
+const FORGET: &str = "\
+    DELETE FROM outbox_enqueued WHERE queue = ?1 AND enqueued_at <= ?2 \
+    AND id IN (SELECT CAST(value AS BLOB) FROM json_each(?3)) \
+    AND NOT EXISTS (SELECT 1 FROM outbox_entries AS e WHERE e.place = outbox_enqueued.place) \
+    AND NOT EXISTS (SELECT 1 FROM outbox_returned AS r WHERE r.place = outbox_enqueued.place)";
+
+/// Takes back what was remembered of messages that do not fit.
+const TAKE_BACK: &str = "DELETE FROM outbox_enqueued WHERE place BETWEEN ?1 AND ?2";
+
+const ADD: &str = "\
+    INSERT INTO outbox_entries (place, enqueued_at, body) \
+    SELECT ?1 + key, ?2, CAST(value AS BLOB) FROM json_each(?3)";
+
+/// How far a queue has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ledger {
+    tail: i64,
+    depth: i64,
+}
+
+/// What becomes of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Added,
+    Duplicate,
+    /// There is no room for it.
+    Refused,
+}
+
+/// Why a message did not fit.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the queue holds {depth} unsettled entries, its high-water mark is {high_water}")]
+struct Full {
+    depth: i64,
+    high_water: usize,
+}
+
+impl Inner {
+    pub(super) async fn enqueue(
+        &self,
+        messages: &[Message],
+    ) -> Result<Vec<Result<Enqueued, PublishError>>, Fault> {
+        if messages.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = self.store.options().clock.now();
+        let mut writer = self.store.writer().await?;
+        writer.begin().await?;
+        let connection = writer.connection();
+        let before = self.ledger(connection).await?;
+        let (mut ledger, mut fates) = (before, Vec::with_capacity(messages.len()));
+        for chunk in chunks(messages) {
+            fates.extend(self.add(connection, chunk, &mut ledger, now).await?);
+        }
+        if ledger == before {
+            // Nothing is news; not even a commit is owed.
+            writer.rollback().await?;
+            writer.finish();
+        } else {
+            self.write_ledger(connection, ledger).await?;
+            self.sweep_along(connection, now, messages.len()).await?;
+            writer.commit().await?;
+            writer.finish();
+            self.store.wake().notify();
+        }
+        Ok(self.tell(&fates, ledger.depth))
+    }
+
+    async fn ledger(&self, connection: &mut SqliteConnection) -> Result<Ledger, Fault> {
+        let row = sqlx::query(READ)
+            .bind(self.queue)
+            .fetch_one(connection)
+            .await?;
+        Ok(Ledger {
+            tail: row.try_get(0)?,
+            depth: row.try_get(1)?,
+        })
+    }
+
+    async fn write_ledger(
+        &self,
+        connection: &mut SqliteConnection,
+        ledger: Ledger,
+    ) -> Result<(), Fault> {
+        sqlx::query(WRITE)
+            .bind(self.queue)
+            .bind(ledger.tail)
+            .bind(ledger.depth)
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+
+    /// Adds those of `messages` that are news and fit, at the places after the tail.
+    async fn add(
+        &self,
+        connection: &mut SqliteConnection,
+        messages: &[Message],
+        ledger: &mut Ledger,
+        now: Timestamp,
+    ) -> Result<Vec<Fate>, Fault> {
+        let first = ledger.tail + 1;
+        let ids = jsonb::texts(messages.iter().map(|m| &m.id.as_bytes()[..]));
+        let news = self.remember(connection, first, now, &ids).await?;
+        let room = self.room(*ledger);
+        let fates = if news == messages.len() && news <= room {
+            vec![Fate::Added; news]
+        } else {
+            self.forget(connection, now, &ids).await?;
+            self.remember(connection, first, now, &ids).await?;
+            sort_out(connection, messages, first, room).await?
+        };
+        let added = fates.iter().filter(|fate| **fate == Fate::Added).count();
+        if added > 0 {
+            add_entries(connection, messages, &fates, (first, now)).await?;
+            ledger.tail += messages.len() as i64;
+            ledger.depth += added as i64;
+        }
+        Ok(fates)
+    }
+
+    /// How many more entries fit.
+    fn room(&self, ledger: Ledger) -> usize {
+        let depth = usize::try_from(ledger.depth).unwrap_or(0);
+        self.config.high_water.saturating_sub(depth)
+    }
+
+    /// Remembers those of `ids` that are news; how many.
+    async fn remember(
+        &self,
+        connection: &mut SqliteConnection,
+        first: i64,
+        now: Timestamp,
+        ids: &[u8],
+    ) -> Result<usize, Fault> {
+        let done = sqlx::query(REMEMBER)
+            .bind(self.queue)
+            .bind(first)
+            .bind(now.as_micros())
+            .bind(ids)
+            .execute(connection)
+            .await?;
+        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+    }
+
+    async fn forget(
+        &self,
+        connection: &mut SqliteConnection,
+        now: Timestamp,
+        ids: &[u8],
+    ) -> Result<(), Fault> {
+        let before = now - self.config.dedup_window;
+        sqlx::query(FORGET)
+            .bind(self.queue)
+            .bind(before.as_micros())
+            .bind(ids)
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+
+    fn tell(&self, fates: &[Fate], depth: i64) -> Vec<Result<Enqueued, PublishError>> {
+        let high_water = self.config.high_water;
+        let tell = |fate: &Fate| match fate {
+            Fate::Added => Ok(Enqueued::Added),
+            Fate::Duplicate => Ok(Enqueued::Duplicate),
+            Fate::Refused => Err(PublishError::unavailable(Full { depth, high_water })),
+        };
+        fates.iter().map(tell).collect()
+    }
+}
+
+/// Tells which messages are news, by the places that were remembered, and which of those fit into
+/// `room`; what does not fit is not remembered.
+async fn sort_out(
+    connection: &mut SqliteConnection,
+    messages: &[Message],
+    first: i64,
+    room: usize,
+) -> Result<Vec<Fate>, Fault> {
+    let last = first + messages.len() as i64 - 1;
+    let news: Vec<i64> = sqlx::query_scalar(REMEMBERED)
+        .bind(first)
+        .bind(last)
+        .fetch_all(&mut *connection)
+        .await?;
+    let (fitting, rest) = news.split_at(room.min(news.len()));
+    if let Some(from) = rest.first() {
+        let take_back = sqlx::query(TAKE_BACK).bind(from).bind(last);
+        take_back.execute(connection).await?;
+    }
+    let fitting: HashSet<i64> = fitting.iter().copied().collect();
+    let rest: HashSet<i64> = rest.iter().copied().collect();
+    let mut refused = HashSet::new();
+    let fates = messages.iter().zip(first..).map(|(message, place)| {
+        if fitting.contains(&place) {
+            Fate::Added
+        } else if rest.contains(&place) || refused.contains(&message.id) {
+            // A second copy of what did not fit is no duplicate of anything that is stored.
+            refused.insert(message.id);
+            Fate::Refused
+        } else {
+            Fate::Duplicate
+        }
+    });
+    Ok(fates.collect())
+}
+
+async fn add_entries(
+    connection: &mut SqliteConnection,
+    messages: &[Message],
+    fates: &[Fate],
+    (first, now): (i64, Timestamp),
+) -> Result<(), Fault> {
+    let size = messages.iter().map(frame::size_hint).sum();
+    let mut bodies = jsonb::Object::with_capacity(size);
+    for (offset, (message, fate)) in messages.iter().zip(fates).enumerate() {
+        if *fate == Fate::Added {
+            bodies.entry(
+                |label| label.extend_from_slice(offset.to_string().as_bytes()),
+                |body| frame::write(message, body),
+            );
+        }
+    }
+    sqlx::query(ADD)
+        .bind(first)
+        .bind(now.as_micros())
+        .bind(bodies.into_bytes())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Cuts `messages` into runs that one statement takes each.
+fn chunks(messages: &[Message]) -> impl Iterator<Item = &[Message]> {
+    let mut rest = messages;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fitting = rest.iter().take(MOST_MESSAGES).take_while(|message| {
+            let first = bytes == 0;
+            bytes += frame::size_hint(message);
+            first || bytes <= MOST_BYTES
+        });
+        let (chunk, after) = rest.split_at(fitting.count());
+        rest = after;
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use outbox_core::id::MessageId;
+    use outbox_core::message::NewMessage;
+
+    use super::*;
+
+    fn lengths(count: usize, bytes: usize) -> Vec<usize> {
+        let new = NewMessage::new("t", vec![0; bytes]);
+        let id = MessageId::from_bytes([1; 16]);
+        let messages = vec![Message::appended(&new, id, Timestamp::EPOCH); count];
+        chunks(&messages).map(<[_]>::len).collect()
+    }
+
+    #[test]
+    fn a_chunk_is_bounded_in_messages_and_in_bytes() {
+        assert_eq!(lengths(2_500, 10), [1_000, 1_000, 500]);
+        assert_eq!(lengths(10, 1 << 20), [3, 3, 3, 1]);
+        assert_eq!(lengths(2, MOST_BYTES + 1), [1, 1]);
+        assert!(lengths(0, 0).is_empty());
+    }
+}

@@ -1,0 +1,58 @@
+use outbox_core::id::WorkerId;
+use outbox_core::time::Timestamp;
+use sqlx::Row;
+
+use super::port::Inner;
+use crate::error::Fault;
+
+/// Each part is one step down an index, whatever the backlog.
+const LOOK: &str = "\
+    SELECT head < tail, \
+    (SELECT due_at FROM outbox_returned WHERE queue = ?1 AND token = 0 ORDER BY due_at LIMIT 1), \
+    (SELECT min(ends_at) FROM ( \
+        SELECT * FROM (SELECT expires_at AS ends_at FROM outbox_claims \
+            WHERE queue = ?1 AND owner <> ?2 ORDER BY expires_at LIMIT 1) \
+        UNION ALL \
+        SELECT * FROM (SELECT due_at FROM outbox_returned \
+            WHERE queue = ?1 AND token > 0 AND owner <> ?2 ORDER BY due_at LIMIT 1))) \
+    FROM outbox_queues WHERE queue = ?1";
+
+/// What a worker sees that looks at a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct View {
+    /// Whether something was enqueued that was not handed out yet.
+    pub(super) fresh: bool,
+    /// When the next entry that was given back is due.
+    pub(super) next_due: Option<Timestamp>,
+    /// When the first lease of anybody else ends.
+    pub(super) next_expiry: Option<Timestamp>,
+}
+
+impl View {
+    /// Whether there is anything to hand out at `now`.
+    pub(super) fn has_work(self, now: Timestamp) -> bool {
+        self.fresh || self.next_due.is_some_and(|due| due <= now)
+    }
+}
+
+impl Inner {
+    /// Looks at the queue for `owner`, and changes nothing.
+    pub(super) async fn look(&self, owner: WorkerId) -> Result<View, Fault> {
+        let mut reader = self.store.reader().await?;
+        let row = sqlx::query(LOOK)
+            .bind(self.queue)
+            .bind(&owner.as_bytes()[..])
+            .fetch_one(reader.connection())
+            .await?;
+        reader.finish();
+        let moment = |column: usize| {
+            let micros: Option<i64> = row.try_get(column)?;
+            Ok::<_, Fault>(micros.map(Timestamp::from_micros))
+        };
+        Ok(View {
+            fresh: row.try_get(0)?,
+            next_due: moment(1)?,
+            next_expiry: moment(2)?,
+        })
+    }
+}

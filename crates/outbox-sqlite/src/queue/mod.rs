@@ -1,0 +1,28 @@
+//! The embedded queue.
+//!
+//! An entry that is handed out for the first time is not touched: one small row claims a whole run
+//! of entries for their new owner, and the queue's head moves on. Only an entry that is given back,
+//! for a retry or a delay, gets a row of its own in which its fate is written. So the usual path
+//! costs a batch one insertion, one claim and one deletion, whatever the backlog.
+//!
+//! One file a method of the port; the statements stand beside the method that runs them.
+
+mod config;
+mod dequeue;
+mod enqueue;
+mod extend;
+mod frame;
+mod holding;
+mod look;
+mod port;
+mod purge;
+mod quarantine;
+mod read_out;
+mod recover;
+mod run;
+mod settle;
+mod span;
+mod stats;
+
+pub use config::SqliteQueueConfig;
+pub use port::SqliteQueue;
