@@ -76,7 +76,7 @@ impl Raw {
             Ok((row.get::<_, i64>(0)?, id, row.get::<_, i64>(2)?, body))
         };
         let rows: Vec<_> = select
-            .query_map([count], read)
+            .query_map([count as i64], read)
             .unwrap()
             .map(Result::unwrap)
             .collect();

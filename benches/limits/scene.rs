@@ -61,7 +61,7 @@ pub(crate) async fn open(path: &std::path::Path, synchronous: Synchronous) -> Sq
 }
 
 pub(crate) async fn outbox(store: &SqliteStore) -> SqliteOutbox {
-    SqliteOutbox::on(store).await.unwrap()
+    SqliteOutbox::on(store)
 }
 
 /// A publisher that has everything at once.

@@ -3,8 +3,8 @@
 mod file;
 mod program;
 
-pub(crate) use file::{Census, File};
-pub(crate) use program::{Finished, Program, Running};
+pub(crate) use file::File;
+pub(crate) use program::{Finished, Program};
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

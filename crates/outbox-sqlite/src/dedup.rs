@@ -12,6 +12,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use crate::codec::jsonb;
 use crate::error::Fault;
+use crate::purge;
 use crate::scope;
 use crate::store::{At, SqliteStore};
 
@@ -77,9 +78,9 @@ const RECORD: &str = "\
     ON CONFLICT (scope, id) DO UPDATE SET token = NULL, expires_at = excluded.expires_at";
 
 const PURGE: &str = "\
-    DELETE FROM outbox_processed WHERE scope = ?1 AND id IN ( \
-        SELECT id FROM outbox_processed WHERE scope = ?1 AND expires_at <= ?2 \
-        ORDER BY expires_at LIMIT ?3)";
+    DELETE FROM outbox_processed WHERE scope = ?3 AND id IN ( \
+        SELECT id FROM outbox_processed WHERE scope = ?3 AND expires_at <= ?1 \
+        ORDER BY expires_at LIMIT ?2)";
 
 /// What is known of an id whose time is not over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,18 +250,6 @@ impl SqliteDeduplicationCache {
         reader.finish();
         Ok(known.values().any(|record| record.token.is_none()))
     }
-
-    async fn forget(&self, now: Timestamp, max: usize) -> Result<u64, Fault> {
-        let mut writer = self.store.swift_writer().await?;
-        let forgotten = sqlx::query(PURGE)
-            .bind(self.scope)
-            .bind(now.as_micros())
-            .bind(i64::try_from(max).unwrap_or(i64::MAX))
-            .execute(writer.connection())
-            .await?;
-        writer.finish();
-        Ok(forgotten.rows_affected())
-    }
 }
 
 impl Step {
@@ -357,7 +346,9 @@ impl DeduplicationCache for SqliteDeduplicationCache {
     }
 
     async fn purge(&self, now: Timestamp, max: usize) -> Result<u64> {
-        self.forget(now, max).await.at(&self.store, "purge")
+        let before = (now, Some(self.scope));
+        let purged = purge::in_chunks_of(&self.store, PURGE, before, max).await;
+        purged.at(&self.store, "purge")
     }
 }
 
@@ -366,5 +357,16 @@ impl fmt::Debug for SqliteDeduplicationCache {
         f.debug_struct("SqliteDeduplicationCache")
             .field("store", &self.store)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::assert_no_scans;
+
+    #[tokio::test]
+    async fn no_statement_grows_with_what_is_remembered() {
+        assert_no_scans(&[CLAIM, LIVE, COMPLETE, EXTEND, RELEASE, RECORD, PURGE]).await;
     }
 }

@@ -13,6 +13,7 @@ use sqlx::sqlite::SqliteConnection;
 use tokio::sync::Mutex;
 
 use crate::error::Fault;
+use crate::purge;
 use crate::scope;
 use crate::store::{At, SqliteStore};
 use crate::unit::require_transaction;
@@ -21,9 +22,9 @@ const RECORD: &str = "\
     INSERT INTO outbox_inbox (scope, id, handled_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
 
 const FORGET: &str = "\
-    DELETE FROM outbox_inbox WHERE scope = ?1 AND id IN ( \
-        SELECT id FROM outbox_inbox WHERE scope = ?1 AND handled_at <= ?2 \
-        ORDER BY handled_at LIMIT ?3)";
+    DELETE FROM outbox_inbox WHERE scope = ?3 AND id IN ( \
+        SELECT id FROM outbox_inbox WHERE scope = ?3 AND handled_at <= ?1 \
+        ORDER BY handled_at LIMIT ?2)";
 
 /// How many old records go along with one new one, while there are any.
 const FORGET_ALONG: usize = 20;
@@ -173,13 +174,9 @@ impl SqliteInbox {
     /// # Cancel safety
     /// A dropped call took effect or did not.
     pub async fn purge(&self, now: Timestamp, max: usize) -> Result<u64> {
-        let purge = async {
-            let mut writer = self.store.swift_writer().await?;
-            let forgotten = self.forget(writer.connection(), now, max).await?;
-            writer.finish();
-            Ok(forgotten)
-        };
-        purge.await.at(&self.store, "purge inbox")
+        let before = (now - self.lifetime, Some(self.scope));
+        let purged = purge::in_chunks_of(&self.store, FORGET, before, max).await;
+        purged.at(&self.store, "purge inbox")
     }
 
     /// Records `id`, and forgets some of what is old; whether `id` is news.
@@ -199,28 +196,19 @@ impl SqliteInbox {
             return Ok(false);
         }
         if now.as_micros() >= self.shared.next_sweep.load(Ordering::Relaxed) {
-            let forgotten = self.forget(connection, now, FORGET_ALONG).await?;
+            let forgotten = sqlx::query(FORGET)
+                .bind((now - self.lifetime).as_micros())
+                .bind(FORGET_ALONG as i64)
+                .bind(self.scope)
+                .execute(connection)
+                .await?
+                .rows_affected();
             if forgotten < FORGET_ALONG as u64 {
                 let next = (now + SWEEP_EVERY).as_micros();
                 self.shared.next_sweep.store(next, Ordering::Relaxed);
             }
         }
         Ok(true)
-    }
-
-    async fn forget(
-        &self,
-        connection: &mut SqliteConnection,
-        now: Timestamp,
-        max: usize,
-    ) -> Result<u64, Fault> {
-        let forgotten = sqlx::query(FORGET)
-            .bind(self.scope)
-            .bind((now - self.lifetime).as_micros())
-            .bind(i64::try_from(max).unwrap_or(i64::MAX))
-            .execute(connection)
-            .await?;
-        Ok(forgotten.rows_affected())
     }
 }
 
@@ -258,5 +246,16 @@ where
         }
         self.handler.handle(connection, delivery).await?;
         store.commit(open).await.map_err(HandlerError::retry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::assert_no_scans;
+
+    #[tokio::test]
+    async fn no_statement_grows_with_what_is_remembered() {
+        assert_no_scans(&[RECORD, FORGET]).await;
     }
 }

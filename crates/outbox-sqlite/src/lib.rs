@@ -8,11 +8,16 @@
 mod codec;
 mod connect;
 mod dedup;
+mod delivery_log;
 mod error;
+mod health;
 mod inbox;
 mod location;
 mod options;
 mod outbox;
+#[cfg(test)]
+mod plan;
+mod purge;
 mod quarantine;
 mod queue;
 mod rate_limit;
@@ -20,8 +25,10 @@ mod schema;
 mod scope;
 mod store;
 mod unit;
+mod watch;
 
 pub use dedup::SqliteDeduplicationCache;
+pub use delivery_log::SqliteDeliveryLog;
 pub use inbox::{InboxHandler, SqliteInbox};
 pub use options::{SqliteOptions, Synchronous};
 pub use outbox::SqliteOutbox;

@@ -295,3 +295,14 @@ fn checked(name: String) -> Result<String> {
     error.into_result()?;
     Ok(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::assert_no_scans;
+
+    #[tokio::test]
+    async fn no_statement_grows_with_the_number_of_limiters() {
+        assert_no_scans(&[TAKEN, TAKE, FORGET, GIVE_BACK, DEBT, OWE]).await;
+    }
+}

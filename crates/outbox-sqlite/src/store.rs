@@ -1,6 +1,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use outbox_core::error::{OutboxError, Result};
 use outbox_core::signal::Wake;
@@ -16,6 +16,7 @@ use crate::options::SqliteOptions;
 use crate::outbox;
 use crate::schema;
 use crate::unit;
+use crate::watch::Watcher;
 
 /// One SQLite database file, opened: what all ports of this crate stand on, shared by cloning.
 ///
@@ -30,7 +31,7 @@ use crate::unit;
 ///
 /// let store = SqliteStore::open(&path).await?;
 /// assert_eq!(store.path(), path);
-/// # outbox_core::Result::Ok(()) }).unwrap();
+/// # Ok::<_, outbox_core::OutboxError>(()) }).unwrap();
 /// ```
 #[derive(Clone)]
 pub struct SqliteStore(Arc<Inner>);
@@ -42,6 +43,7 @@ struct Inner {
     readers: Arc<Readers>,
     callers: SqlitePool,
     wake: Wake,
+    watcher: OnceLock<Option<Watcher>>,
     outbox: outbox::Shared,
 }
 
@@ -114,6 +116,7 @@ impl SqliteStore {
             }),
             callers: unit::pool(&options),
             wake: Wake::new(),
+            watcher: OnceLock::new(),
             outbox: outbox::Shared::default(),
             options,
         })))
@@ -134,8 +137,22 @@ impl SqliteStore {
         &self.0.outbox
     }
 
-    /// Given after each commit on this file that may make something claimable.
+    /// Says that a commit of this store may have made something claimable.
+    pub(crate) fn announce(&self) {
+        self.0.wake.notify();
+    }
+
+    /// The signal that something may have become claimable, for those who listen: from the first
+    /// call on, commits of others are watched for, too.
     pub(crate) fn wake(&self) -> &Wake {
+        let start = || match Watcher::start(self.options(), self.0.wake.clone()) {
+            Ok(watcher) => Some(watcher),
+            Err(error) => {
+                tracing::warn!(%error, "commits of others are noticed by the safety poll only");
+                None
+            }
+        };
+        self.0.watcher.get_or_init(start);
         &self.0.wake
     }
 
@@ -154,7 +171,7 @@ impl SqliteStore {
     pub(crate) async fn idle_writer(&self) -> Result<Option<Writer>, Fault> {
         match Arc::clone(&self.0.writers).try_lock_owned() {
             Ok(turn) => {
-                self.0.identity.verify(self.path())?;
+                self.verify_file()?;
                 self.begin_turn(turn, Role::Durable).await.map(Some)
             }
             Err(_) => Ok(None),
@@ -173,8 +190,13 @@ impl SqliteStore {
         // hang it where SQLite would answer that the database is locked.
         let turn = timeout(self.0.options.busy_timeout, waiting);
         let turn = turn.await.map_err(|_| Fault::Occupied)?;
-        self.0.identity.verify(self.path())?;
+        self.verify_file()?;
         Ok(turn)
+    }
+
+    /// Makes sure that the path still names the file that was opened.
+    pub(crate) fn verify_file(&self) -> Result<(), Fault> {
+        self.0.identity.verify(self.path())
     }
 
     /// Where callers' own transactions run; used only by who holds the turn.

@@ -6,10 +6,8 @@ use sqlx::Row;
 
 use crate::codec::body;
 use crate::error::Fault;
+use crate::purge::in_chunks;
 use crate::store::SqliteStore;
-
-/// The most rows that one transaction purges: well under the 10 ms that an append may have to wait.
-const PURGE_ROWS: usize = 200;
 
 const COUNTS: &str = "SELECT \
     (SELECT count(*) FROM outbox_messages WHERE state = 0), \
@@ -68,35 +66,9 @@ pub(super) async fn purge(
     before: Timestamp,
     max: usize,
 ) -> Result<u64, Fault> {
-    let messages = purge_with(store, PURGE_MESSAGES, before, max).await?;
-    purge_with(store, PURGE_KEYS, before, max).await?;
+    let messages = in_chunks(store, PURGE_MESSAGES, before, max).await?;
+    in_chunks(store, PURGE_KEYS, before, max).await?;
     Ok(messages)
-}
-
-/// Deletes in small transactions, and gives others their turn in between.
-async fn purge_with(
-    store: &SqliteStore,
-    sql: &'static str,
-    before: Timestamp,
-    max: usize,
-) -> Result<u64, Fault> {
-    let mut purged = 0;
-    while purged < max {
-        let chunk = PURGE_ROWS.min(max - purged);
-        let mut writer = store.writer().await?;
-        let deleted = sqlx::query(sql)
-            .bind(before.as_micros())
-            .bind(chunk as i64)
-            .execute(writer.connection())
-            .await?
-            .rows_affected();
-        writer.finish();
-        purged += usize::try_from(deleted).unwrap_or(chunk);
-        if deleted < chunk as u64 {
-            break;
-        }
-    }
-    Ok(purged as u64)
 }
 
 /// Resumes a parked key; whether it was parked.
@@ -115,7 +87,7 @@ pub(super) async fn resume_key(store: &SqliteStore, key: &str) -> Result<bool, F
     writer.commit().await?;
     writer.finish();
     if parked {
-        store.wake().notify();
+        store.announce();
     }
     Ok(parked)
 }

@@ -39,7 +39,7 @@ pub(super) async fn settle(
     let report = settling.end();
     let plain = |settlement: &Settlement| settlement.outcome == Outcome::Published;
     if settling.parked || !settlements.iter().all(plain) {
-        store.wake().notify();
+        store.announce();
     }
     Ok(report)
 }

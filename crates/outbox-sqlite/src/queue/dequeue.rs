@@ -1,11 +1,11 @@
 use std::time::Duration;
 
 use outbox_core::ports::{DequeueReport, DequeueRequest};
+use outbox_core::signal::Wake;
 use outbox_core::time::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout};
 
 use super::look::View;
 use super::port::Inner;
@@ -15,9 +15,9 @@ use crate::error::Fault;
 /// The shortest wait of a caller that does not recover what he was told is stuck.
 const BREATH: Duration = Duration::from_millis(50);
 
-const READ: &str = "SELECT head, tail, token FROM outbox_queues WHERE queue = ?1";
+pub(super) const READ: &str = "SELECT head, tail, token FROM outbox_queues WHERE queue = ?1";
 
-const WRITE: &str = "UPDATE outbox_queues SET head = ?2, token = ?3 WHERE queue = ?1";
+pub(super) const WRITE: &str = "UPDATE outbox_queues SET head = ?2, token = ?3 WHERE queue = ?1";
 
 impl Inner {
     /// Hands out what there is, waiting for the first of it.
@@ -25,13 +25,17 @@ impl Inner {
     /// The wait ends early, with nothing, where the lease of another owner ends: the caller is told
     /// so in `next_expiry`, and is to take over what is stuck.
     pub(super) async fn dequeue(&self, request: &DequeueRequest) -> Result<DequeueReport, Fault> {
-        let mut wakes = self.store.wake().listen();
-        let mut claims = self.claimed.subscribe();
+        // Who does not wait needs nobody who watches.
+        let wake = if request.wait.is_zero() {
+            &Wake::new()
+        } else {
+            self.store.wake()
+        };
+        let mut wakes = wake.listen();
         let started = Instant::now();
         let mut waited = Duration::ZERO;
         loop {
             wakes.mark_seen();
-            claims.mark_unchanged();
             let now = request.now + waited;
             let view = self.look(request.owner).await?;
             if view.has_work(now) {
@@ -53,10 +57,8 @@ impl Inner {
                 });
             }
             let pause = pause(view, now).min(request.wait - waited);
-            tokio::select! {
-                () = wakes.notified() => {}
-                () = rest(&mut claims, now, pause) => {}
-            }
+            // Either end of the pause means the same: look again.
+            timeout(pause, wakes.notified()).await.ok();
             waited = started.elapsed();
         }
     }
@@ -76,7 +78,6 @@ impl Inner {
         if handed_out.is_empty() {
             return Ok(DequeueReport::default());
         }
-        self.claimed.send_replace(handed_out.holder.until);
         let mut report = self.read_out(&handed_out, now).await?;
         report.next_expiry = view.next_expiry;
         Ok(report)
@@ -153,20 +154,4 @@ fn pause(view: View, now: Timestamp) -> Duration {
     let ends = view.next_expiry.map(|end| end.since(now).max(BREATH));
     let due = view.next_due.map(|due| due.since(now));
     ends.into_iter().chain(due).min().unwrap_or(Duration::MAX)
-}
-
-/// Rests for `pause`, or until the first of the leases ends that this process gives meanwhile.
-async fn rest(claims: &mut watch::Receiver<Timestamp>, now: Timestamp, pause: Duration) {
-    let started = Instant::now();
-    let mut pause = pause;
-    loop {
-        let left = pause.saturating_sub(started.elapsed());
-        tokio::select! {
-            () = sleep(left) => return,
-            Ok(()) = claims.changed() => {
-                let end = *claims.borrow_and_update();
-                pause = pause.min(end.since(now).max(BREATH));
-            }
-        }
-    }
 }

@@ -17,30 +17,30 @@ const MOST_MESSAGES: usize = 1_000;
 /// About the most bytes that one statement takes, where it takes more than one message.
 const MOST_BYTES: usize = 4 << 20;
 
-const READ: &str = "SELECT tail, depth FROM outbox_queues WHERE queue = ?1";
+pub(super) const READ: &str = "SELECT tail, depth FROM outbox_queues WHERE queue = ?1";
 
-const WRITE: &str = "UPDATE outbox_queues SET tail = ?2, depth = ?3 WHERE queue = ?1";
+pub(super) const WRITE: &str = "UPDATE outbox_queues SET tail = ?2, depth = ?3 WHERE queue = ?1";
 
 /// Remembers the ids that are news, each with the place that its entry is to have.
-const REMEMBER: &str = "\
+pub(super) const REMEMBER: &str = "\
     INSERT INTO outbox_enqueued (place, queue, id, enqueued_at) \
     SELECT ?2 + key, ?1, CAST(value AS BLOB), ?3 FROM json_each(?4) \
     WHERE true ON CONFLICT DO NOTHING";
 
-const REMEMBERED: &str =
+pub(super) const REMEMBERED: &str =
     "SELECT place FROM outbox_enqueued WHERE place BETWEEN ?1 AND ?2 ORDER BY place";
 
 /// Forgets those of the given ids whose time is over.
-const FORGET: &str = "\
+pub(super) const FORGET: &str = "\
     DELETE FROM outbox_enqueued WHERE queue = ?1 AND enqueued_at <= ?2 \
     AND id IN (SELECT CAST(value AS BLOB) FROM json_each(?3)) \
     AND NOT EXISTS (SELECT 1 FROM outbox_entries AS e WHERE e.place = outbox_enqueued.place) \
     AND NOT EXISTS (SELECT 1 FROM outbox_returned AS r WHERE r.place = outbox_enqueued.place)";
 
 /// Takes back what was remembered of messages that do not fit.
-const TAKE_BACK: &str = "DELETE FROM outbox_enqueued WHERE place BETWEEN ?1 AND ?2";
+pub(super) const TAKE_BACK: &str = "DELETE FROM outbox_enqueued WHERE place BETWEEN ?1 AND ?2";
 
-const ADD: &str = "\
+pub(super) const ADD: &str = "\
     INSERT INTO outbox_entries (place, enqueued_at, body) \
     SELECT ?1 + key, ?2, CAST(value AS BLOB) FROM json_each(?3)";
 
@@ -94,7 +94,7 @@ impl Inner {
             self.sweep_along(connection, now, messages.len()).await?;
             writer.commit().await?;
             writer.finish();
-            self.store.wake().notify();
+            self.store.announce();
         }
         Ok(self.tell(&fates, ledger.depth))
     }

@@ -10,22 +10,22 @@ use super::run::Run;
 use crate::codec::jsonb;
 use crate::error::Fault;
 
-const EXTEND: &str = "\
+pub(super) const EXTEND: &str = "\
     UPDATE outbox_claims SET expires_at = ?4 WHERE queue = ?1 AND token = ?2 AND low = ?3";
 
-const EXTEND_RETURNED: &str = "\
+pub(super) const EXTEND_RETURNED: &str = "\
     UPDATE outbox_returned SET due_at = ?1 WHERE place IN (SELECT value FROM json_each(?2))";
 
-const ENTRIES: &str =
+pub(super) const ENTRIES: &str =
     "SELECT place FROM outbox_entries WHERE place BETWEEN ?1 AND ?2 ORDER BY place";
 
 /// Narrows a claim to a part of its run.
-const NARROW: &str = "\
+pub(super) const NARROW: &str = "\
     UPDATE outbox_claims SET low = ?4, high = ?5, expires_at = ?6 \
     WHERE queue = ?1 AND token = ?2 AND low = ?3";
 
 /// Adds another part of a run that was claimed as a whole.
-const ADD_PART: &str = "\
+pub(super) const ADD_PART: &str = "\
     INSERT INTO outbox_claims (queue, token, low, high, owner, expires_at) \
     SELECT queue, token, ?4, ?5, owner, ?6 FROM outbox_claims \
     WHERE queue = ?1 AND token = ?2 AND low = ?3";

@@ -9,15 +9,15 @@ use super::run::Run;
 use crate::codec::jsonb;
 use crate::error::Fault;
 
-const CLAIMS: &str = "\
+pub(super) const CLAIMS: &str = "\
     SELECT token, low, high, expires_at, owner FROM outbox_claims \
     WHERE queue = ?1 AND token IN (SELECT value FROM json_each(?2)) ORDER BY token, low";
 
-const RETURNED: &str = "\
+pub(super) const RETURNED: &str = "\
     SELECT place, token, owner FROM outbox_returned \
     WHERE place IN (SELECT value FROM json_each(?1)) AND token > 0";
 
-const PRESENT: &str =
+pub(super) const PRESENT: &str =
     "SELECT place FROM outbox_entries WHERE place IN (SELECT value FROM json_each(?1))";
 
 /// A run of entries that somebody holds.

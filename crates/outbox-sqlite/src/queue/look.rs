@@ -6,7 +6,7 @@ use super::port::Inner;
 use crate::error::Fault;
 
 /// Each part is one step down an index, whatever the backlog.
-const LOOK: &str = "\
+pub(super) const LOOK: &str = "\
     SELECT head < tail, \
     (SELECT due_at FROM outbox_returned WHERE queue = ?1 AND token = 0 ORDER BY due_at LIMIT 1), \
     (SELECT min(ends_at) FROM ( \

@@ -14,6 +14,8 @@ mod extend;
 mod frame;
 mod holding;
 mod look;
+#[cfg(test)]
+mod plans;
 mod port;
 mod purge;
 mod quarantine;

@@ -12,7 +12,6 @@ use outbox_core::ports::{
 use outbox_core::report::{QueueStats, SettleReport};
 use outbox_core::status::Ordering;
 use outbox_core::time::Timestamp;
-use tokio::sync::watch;
 
 use super::config::SqliteQueueConfig;
 use super::purge::Sweep;
@@ -50,8 +49,6 @@ pub(super) struct Inner {
     /// The queue's number in its file.
     pub(super) queue: i64,
     pub(super) span: Span,
-    /// When the last claim of this process ends, so that those who wait need not ask the database.
-    pub(super) claimed: watch::Sender<Timestamp>,
     pub(super) sweep: Mutex<Sweep>,
 }
 
@@ -83,7 +80,6 @@ impl SqliteQueue {
             store: store.clone(),
             config,
             queue,
-            claimed: watch::Sender::new(Timestamp::MAX),
             sweep: Mutex::default(),
         })))
     }

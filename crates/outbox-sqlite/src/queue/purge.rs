@@ -8,18 +8,19 @@ use sqlx::sqlite::SqliteConnection;
 use super::port::Inner;
 use super::run::limit;
 use crate::error::Fault;
+use crate::purge::CHUNK;
 
 /// How often a queue looks whether its oldest ids are old enough, at most.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// The next ids in the order in which they were enqueued: the last of them, and the youngest.
-const LOOK: &str = "\
+pub(super) const LOOK: &str = "\
     SELECT count(*), max(place), max(enqueued_at) FROM ( \
         SELECT place, enqueued_at FROM outbox_enqueued \
         WHERE place > ?1 AND place <= ?2 ORDER BY place LIMIT ?3)";
 
 /// Forgets what is old and settled.
-const FORGET: &str = "\
+pub(super) const FORGET: &str = "\
     DELETE FROM outbox_enqueued WHERE place > ?1 AND place <= ?2 AND enqueued_at <= ?3 \
     AND NOT EXISTS (SELECT 1 FROM outbox_entries AS e WHERE e.place = outbox_enqueued.place) \
     AND NOT EXISTS (SELECT 1 FROM outbox_returned AS r WHERE r.place = outbox_enqueued.place)";
@@ -36,14 +37,30 @@ pub(super) struct Sweep {
     next: Timestamp,
 }
 
+impl Sweep {
+    /// Whether it has reached ids that are too young.
+    fn is_over(self) -> bool {
+        self.after == 0
+    }
+}
+
 impl Inner {
     pub(super) async fn purge(&self, now: Timestamp, max: usize) -> Result<u64, Fault> {
-        let mut writer = self.store.swift_writer().await?;
-        writer.begin().await?;
-        let (forgotten, sweep) = self.sweep(writer.connection(), now, max).await?;
-        writer.commit().await?;
-        writer.finish();
-        *self.progress() = sweep;
+        let (mut forgotten, mut left) = (0, max);
+        while left > 0 {
+            let chunk = CHUNK.min(left);
+            let mut writer = self.store.swift_writer().await?;
+            writer.begin().await?;
+            let (some, sweep) = self.sweep(writer.connection(), now, chunk).await?;
+            writer.commit().await?;
+            writer.finish();
+            *self.progress() = sweep;
+            forgotten += some;
+            left -= chunk;
+            if sweep.is_over() {
+                break;
+            }
+        }
         Ok(forgotten)
     }
 

@@ -18,7 +18,7 @@ use crate::codec::jsonb;
 use crate::error::Fault;
 use crate::quarantine;
 
-const READ: &str = "\
+pub(super) const READ: &str = "\
     SELECT place, 0, NULL, '[]', body FROM outbox_entries \
     WHERE place IN (SELECT value FROM json_each(?1)) \
     UNION ALL \

@@ -14,17 +14,17 @@ use crate::codec::body::Damage;
 use crate::error::Fault;
 
 /// A whole run in one row: reading a row costs more than reading what is in it.
-const READ_RUN: &str = "\
+pub(super) const READ_RUN: &str = "\
     SELECT group_concat(place), group_concat(enqueued_at), group_concat(body, '') FROM ( \
         SELECT place, enqueued_at, body FROM outbox_entries \
         WHERE place BETWEEN ?1 AND ?2 ORDER BY place)";
 
 /// The same entry by entry, for a run in which one is damaged.
-const READ_EACH: &str = "\
+pub(super) const READ_EACH: &str = "\
     SELECT place, enqueued_at, body FROM outbox_entries \
     WHERE place BETWEEN ?1 AND ?2 ORDER BY place";
 
-const READ_RETURNED: &str = "\
+pub(super) const READ_RETURNED: &str = "\
     SELECT place, enqueued_at, body, attempts, history FROM outbox_returned \
     WHERE queue = ?1 AND token = ?2 AND token > 0 AND due_at = ?3 ORDER BY place";
 

@@ -8,23 +8,24 @@ use super::run::{HandedOut, Holder, Returned, Run, measure};
 use crate::error::Fault;
 
 /// Whether any lease has ended; two steps down an index.
-const STUCK: &str = "\
+pub(super) const STUCK: &str = "\
     SELECT EXISTS (SELECT 1 FROM outbox_claims WHERE queue = ?1 AND expires_at <= ?2) \
     OR EXISTS (SELECT 1 FROM outbox_returned WHERE queue = ?1 AND token > 0 AND due_at <= ?2)";
 
-const NEXT_TOKEN: &str = "UPDATE outbox_queues SET token = token + 1 WHERE queue = ?1";
+pub(super) const NEXT_TOKEN: &str = "UPDATE outbox_queues SET token = token + 1 WHERE queue = ?1";
 
-const TOKEN: &str = "SELECT token FROM outbox_queues WHERE queue = ?1";
+pub(super) const TOKEN: &str = "SELECT token FROM outbox_queues WHERE queue = ?1";
 
 /// The claim that ended first, among those that have ended.
-const ENDED: &str = "\
+pub(super) const ENDED: &str = "\
     SELECT token, low, high FROM outbox_claims WHERE queue = ?1 AND expires_at <= ?2 \
     ORDER BY expires_at LIMIT 1";
 
-const END: &str = "DELETE FROM outbox_claims WHERE queue = ?1 AND token = ?2 AND low = ?3";
+pub(super) const END: &str =
+    "DELETE FROM outbox_claims WHERE queue = ?1 AND token = ?2 AND low = ?3";
 
 /// Leaves the rest of a run to its claim.
-const CUT: &str = "\
+pub(super) const CUT: &str = "\
     UPDATE outbox_claims SET low = ?4 WHERE queue = ?1 AND token = ?2 AND low = ?3";
 
 /// A claim whose lease has ended.
@@ -48,7 +49,6 @@ impl Inner {
             writer.commit().await?;
             writer.finish();
             if !handed_out.is_empty() {
-                self.claimed.send_replace(handed_out.holder.until);
                 report = self.read_out(&handed_out, request.now).await?;
             }
         }
@@ -154,8 +154,9 @@ impl Inner {
             .bind(ended.token)
             .bind(ended.run.low)
             .bind(high + 1)
-            .execute(connection)
+            .execute(&mut *connection)
             .await?;
-        Ok(())
+        // The rest of the run may have been settled already.
+        self.end_claims(connection, [ended.token]).await
     }
 }

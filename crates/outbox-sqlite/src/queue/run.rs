@@ -11,24 +11,24 @@ use crate::error::Fault;
 pub(super) const MOST_BYTES: i64 = 8 << 20;
 
 /// The first entries in a span of places; their number, the last of them, and their bytes.
-const MEASURE: &str = "\
+pub(super) const MEASURE: &str = "\
     SELECT count(*), max(place), coalesce(sum(bytes), 0) FROM ( \
         SELECT place, length(body) AS bytes FROM outbox_entries \
         WHERE place BETWEEN ?1 AND ?2 ORDER BY place LIMIT ?3)";
 
 /// As above, as far as the entries before each do not reach the given number of bytes.
-const MEASURE_BYTES: &str = "\
+pub(super) const MEASURE_BYTES: &str = "\
     SELECT count(*), max(place), coalesce(sum(bytes), 0) FROM ( \
         SELECT place, bytes, sum(bytes) OVER (ORDER BY place) - bytes AS before FROM ( \
             SELECT place, length(body) AS bytes FROM outbox_entries \
             WHERE place BETWEEN ?1 AND ?2 ORDER BY place LIMIT ?3)) \
     WHERE before < ?4";
 
-const CLAIM: &str = "\
+pub(super) const CLAIM: &str = "\
     INSERT INTO outbox_claims (queue, token, low, high, owner, expires_at) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
-const TAKE_RETURNED: &str = "\
+pub(super) const TAKE_RETURNED: &str = "\
     UPDATE outbox_returned SET token = ?2, owner = ?3, due_at = ?4 WHERE place IN ( \
         SELECT place FROM ( \
             SELECT place, sum(bytes) OVER (ORDER BY due_at, place) - bytes AS before FROM ( \
@@ -36,7 +36,7 @@ const TAKE_RETURNED: &str = "\
                 WHERE queue = ?1 AND token = 0 AND due_at <= ?5 ORDER BY due_at, place LIMIT ?6)) \
         WHERE before < ?7)";
 
-const TAKE_OVER_RETURNED: &str = "\
+pub(super) const TAKE_OVER_RETURNED: &str = "\
     UPDATE outbox_returned SET token = ?2, owner = ?3, due_at = ?4 WHERE place IN ( \
         SELECT place FROM ( \
             SELECT place, sum(bytes) OVER (ORDER BY due_at, place) - bytes AS before FROM ( \

@@ -16,7 +16,7 @@ use crate::error::Fault;
 use crate::quarantine::json;
 
 /// Gives entries back for the first time: they leave their run for rows of their own.
-const GIVE_BACK: &str = "\
+pub(super) const GIVE_BACK: &str = "\
     INSERT INTO outbox_returned \
         (place, queue, due_at, enqueued_at, attempts, first_failed_at, history, body) \
     SELECT e.place, ?1, j.value ->> 'due_at', e.enqueued_at, j.value ->> 'attempts', \
@@ -24,7 +24,7 @@ const GIVE_BACK: &str = "\
     FROM json_each(?2) AS j CROSS JOIN outbox_entries AS e ON e.place = j.value ->> 'place'";
 
 /// Gives entries back again.
-const GIVE_BACK_AGAIN: &str = "\
+pub(super) const GIVE_BACK_AGAIN: &str = "\
     UPDATE outbox_returned SET token = 0, owner = NULL, due_at = j.value ->> 'due_at', \
         attempts = attempts + (j.value ->> 'attempts'), \
         first_failed_at = coalesce(first_failed_at, j.value ->> 'failed_at'), \
@@ -34,18 +34,19 @@ const GIVE_BACK_AGAIN: &str = "\
             '$[#]', j.value -> '$.history[0]') END \
     FROM json_each(?1) AS j WHERE outbox_returned.place = j.value ->> 'place'";
 
-const DELETE: &str = "DELETE FROM outbox_entries WHERE place IN (SELECT value FROM json_each(?1))";
+pub(super) const DELETE: &str =
+    "DELETE FROM outbox_entries WHERE place IN (SELECT value FROM json_each(?1))";
 
-const DELETE_RETURNED: &str =
+pub(super) const DELETE_RETURNED: &str =
     "DELETE FROM outbox_returned WHERE place IN (SELECT value FROM json_each(?1))";
 
 /// Ends the claims of which nothing is left.
-const END_CLAIMS: &str = "\
+pub(super) const END_CLAIMS: &str = "\
     DELETE FROM outbox_claims WHERE queue = ?1 \
     AND token IN (SELECT value FROM json_each(?2)) \
     AND NOT EXISTS (SELECT 1 FROM outbox_entries WHERE place BETWEEN low AND high)";
 
-const SHRINK: &str = "UPDATE outbox_queues SET depth = depth - ?2 WHERE queue = ?1";
+pub(super) const SHRINK: &str = "UPDATE outbox_queues SET depth = depth - ?2 WHERE queue = ?1";
 
 /// What a settlement does to a held entry.
 #[derive(Clone, Debug)]
@@ -222,7 +223,7 @@ impl Inner {
         writer.commit().await?;
         writer.finish();
         if plan.gives_back() {
-            self.store.wake().notify();
+            self.store.announce();
         }
         Ok(Some(report))
     }
@@ -244,7 +245,8 @@ impl Inner {
             if !delete(connection, DELETE, &plan.leaving).await? {
                 return Ok(false);
             }
-            self.end_claims(connection, claims).await?;
+            let tokens = claims.iter().map(|claim| claim.token);
+            self.end_claims(connection, tokens).await?;
         }
         if plan.settled > 0 {
             let shrink = sqlx::query(SHRINK).bind(self.queue).bind(plan.settled);
@@ -275,14 +277,15 @@ impl Inner {
         Ok(())
     }
 
+    /// Ends those of the claims with these tokens of which nothing is left.
     pub(super) async fn end_claims(
         &self,
         connection: &mut SqliteConnection,
-        claims: &[Claimed],
+        tokens: impl IntoIterator<Item = i64>,
     ) -> Result<(), Fault> {
         sqlx::query(END_CLAIMS)
             .bind(self.queue)
-            .bind(jsonb::integers(claims.iter().map(|claim| claim.token)))
+            .bind(jsonb::integers(tokens))
             .execute(connection)
             .await?;
         Ok(())

@@ -8,7 +8,7 @@ use crate::error::Fault;
 
 /// Counts what is held or was given back; what waits is what remains of the depth, so that a
 /// backlog costs nothing.
-const COUNT: &str = "\
+pub(super) const COUNT: &str = "\
     SELECT depth, \
     (SELECT count(*) FROM outbox_entries WHERE place > ?2 AND place <= head), \
     (SELECT count(*) FROM outbox_returned WHERE queue = ?1 AND token > 0), \

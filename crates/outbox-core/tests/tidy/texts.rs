@@ -1,0 +1,1 @@
+//! Texts that agree with each other and with the code.

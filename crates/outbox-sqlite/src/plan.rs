@@ -1,0 +1,34 @@
+//! What SQLite means to do for a statement, so that a test can hold it to a cost.
+
+use sqlx::{Connection, Row, SqliteConnection};
+
+/// Fails where one of `statements` goes through the whole of a table of ours: its cost would grow
+/// with what lies there.
+pub(crate) async fn assert_no_scans(statements: &[&str]) {
+    let mut connection = SqliteConnection::connect(":memory:").await.unwrap();
+    let schema = sqlx::AssertSqlSafe(crate::schema_sql());
+    sqlx::raw_sql(schema)
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    for sql in statements {
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+        let steps = sqlx::query(explain).fetch_all(&mut connection).await;
+        let steps: Vec<String> = steps.unwrap().iter().map(|step| step.get(3)).collect();
+        let scan = steps.iter().find(|step| is_scan(step));
+        assert!(scan.is_none(), "{sql}\n{steps:#?}");
+    }
+}
+
+/// Whether a step goes through the whole of a table. A subquery, and a list that is bound, are no
+/// longer than what was asked for.
+fn is_scan(step: &str) -> bool {
+    let bounded = ["VIRTUAL TABLE", "subquery", "CONSTANT ROW"];
+    step.starts_with("SCAN") && !bounded.iter().any(|kind| step.contains(kind))
+}
+
+#[tokio::test]
+#[should_panic(expected = "SCAN outbox_entries")]
+async fn a_scan_is_found() {
+    assert_no_scans(&["SELECT place FROM outbox_entries WHERE enqueued_at < 5"]).await;
+}
