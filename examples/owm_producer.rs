@@ -24,7 +24,7 @@ use owm::figures::{Figures, grouped};
 use owm::ledger::Ledger;
 use owm::outcome::{self, Failure};
 use owm::produce::{self, Plan, ProduceArgs};
-use owm::settings::{self, Common, Knobs};
+use owm::settings::{self, Basics, Knobs};
 
 /// Makes a task of every city and submits it to the queue, by way of a transactional outbox.
 #[derive(Debug, Parser)]
@@ -33,7 +33,7 @@ struct Cli {
     #[command(flatten)]
     knobs: Knobs,
     #[command(flatten)]
-    common: Common,
+    basics: Basics,
     #[command(flatten)]
     produce: ProduceArgs,
     /// Generate nothing: send what an earlier run has left in the outbox
@@ -63,28 +63,28 @@ async fn run() -> Result<(), Failure> {
         )?)
     };
     let started = Instant::now();
-    let job = Job::open(&env, Duration::from_secs(cli.patience)).await?;
+    let cron = Cron::open(&env, Duration::from_secs(cli.patience)).await?;
     let mut figures = Figures::default();
     if let Some(plan) = &plan {
-        job.persist(plan, &mut figures).await?;
+        cron.persist(plan, &mut figures).await?;
     }
-    let flushed = job.producer.flush().await?;
+    let flushed = cron.producer.flush().await?;
     figures.flushed = flushed.tally.done;
     figures.seconds = started.elapsed().as_secs_f64();
-    figures.tell(cli.common.json);
-    job.check(&flushed)?;
+    figures.tell(cli.basics.json);
+    cron.check(&flushed)?;
     plan.map_or(Ok(()), |plan| plan.verdict())
 }
 
 /// The parts that do the work.
-struct Job {
+struct Cron {
     producer: Producer,
     ledger: Arc<Ledger>,
     batch_size: usize,
     path: String,
 }
 
-impl Job {
+impl Cron {
     async fn open(env: &EnvConfig, patience: Duration) -> Result<Self, Failure> {
         let path = env.path.clone().unwrap_or_else(embedded::default_path);
         let embedded = Embedded::open(&path, env).await?;

@@ -23,7 +23,7 @@ use owm::embedded::{self, Embedded};
 use owm::figures::Figures;
 use owm::ledger::Ledger;
 use owm::outcome::{self, Failure};
-use owm::settings::{self, Common, Knobs};
+use owm::settings::{self, Basics, Knobs};
 use owm::work::{Crew, WorkArgs};
 
 /// Handles tasks from the queue: with retries, a breaker, rate limits, and one effect a task.
@@ -33,7 +33,7 @@ struct Cli {
     #[command(flatten)]
     knobs: Knobs,
     #[command(flatten)]
-    common: Common,
+    basics: Basics,
     #[command(flatten)]
     work: WorkArgs,
     /// End when the queue holds nothing, not even a task that waits for its next attempt
@@ -52,7 +52,7 @@ async fn run() -> Result<(), Failure> {
     let path = env.path.clone().unwrap_or_else(embedded::default_path);
     let embedded = Embedded::open(&path, &env).await?;
     let ledger = Arc::new(Ledger::of_all());
-    let crew = Crew::hire(&embedded, &cli.work, (&env, cli.common.seed), &ledger).await?;
+    let crew = Crew::hire(&embedded, &cli.work, (&env, cli.basics.seed), &ledger).await?;
     let shutdown = stop_on_signal()?;
     let tally = if cli.until_empty {
         crew.run_until_empty(shutdown).await?
@@ -63,7 +63,7 @@ async fn run() -> Result<(), Failure> {
         seconds: started.elapsed().as_secs_f64(),
         ..ledger.figures()
     };
-    figures.tell(cli.common.json);
+    figures.tell(cli.basics.json);
     check(&tally)
 }
 

@@ -32,7 +32,7 @@ use owm::observe;
 use owm::outcome::{self, Failure};
 use owm::produce::{Plan, ProduceArgs};
 use owm::progress::Progress;
-use owm::settings::{self, Common, Knobs};
+use owm::settings::{self, Basics, Knobs};
 use owm::work::{Crew, WorkArgs};
 
 /// How long the flush in the end waits while nothing moves.
@@ -45,7 +45,7 @@ struct Cli {
     #[command(flatten)]
     knobs: Knobs,
     #[command(flatten)]
-    common: Common,
+    basics: Basics,
     #[command(flatten)]
     produce: ProduceArgs,
     #[command(flatten)]
@@ -68,7 +68,7 @@ async fn run() -> Result<(), Failure> {
     let pipeline = Pipeline::open(path, &cli, &env, plan).await?;
     let figures = pipeline.flow().await?;
     pipeline.ledger.close();
-    figures.tell(cli.common.json);
+    figures.tell(cli.basics.json);
     pipeline.check(&figures)
 }
 
@@ -98,7 +98,7 @@ impl Pipeline {
         let progress = Progress::towards(plan.tasks.len() as u64);
         let ledger = Arc::new(Ledger::of_own(progress));
         let relay = Arc::new(embedded.relay(env, PATIENCE)?.hook(ledger.clone()));
-        let seed = cli.common.seed;
+        let seed = cli.basics.seed;
         Ok(Self {
             crew: Crew::hire(&embedded, &cli.work, (env, seed), &ledger).await?,
             producer: Producer::new(embedded.outbox.clone(), relay.clone(), env.producer())?,
