@@ -27,7 +27,7 @@ use crate::store::{At, SqliteStore};
 /// log.record(&[id], "billing", Timestamp::EPOCH).await?;
 /// assert_eq!(log.delivered(&[id], "billing").await?, [true]);
 /// assert_eq!(log.delivered(&[id], "search").await?, [false]);
-/// # outbox_core::Result::Ok(()) }).unwrap();
+/// # Ok::<_, outbox_core::OutboxError>(()) }).unwrap();
 /// ```
 #[derive(Clone, Debug)]
 pub struct SqliteDeliveryLog {

@@ -31,7 +31,7 @@ use crate::watch::Watcher;
 ///
 /// let store = SqliteStore::open(&path).await?;
 /// assert_eq!(store.path(), path);
-/// # outbox_core::Result::Ok(()) }).unwrap();
+/// # Ok::<_, outbox_core::OutboxError>(()) }).unwrap();
 /// ```
 #[derive(Clone)]
 pub struct SqliteStore(Arc<Inner>);
@@ -137,14 +137,14 @@ impl SqliteStore {
         &self.0.outbox
     }
 
-    /// To be given after each commit of this store that may make something claimable.
-    pub(crate) fn wake(&self) -> &Wake {
-        &self.0.wake
+    /// Says that a commit of this store may have made something claimable.
+    pub(crate) fn announce(&self) {
+        self.0.wake.notify();
     }
 
-    /// As [`SqliteStore::wake`], for those who listen: from the first call on it is given after
-    /// commits of others, too.
-    pub(crate) fn watched_wake(&self) -> &Wake {
+    /// The signal that something may have become claimable, for those who listen: from the first
+    /// call on, commits of others are watched for, too.
+    pub(crate) fn wake(&self) -> &Wake {
         let start = || match Watcher::start(self.options(), self.0.wake.clone()) {
             Ok(watcher) => Some(watcher),
             Err(error) => {

@@ -76,7 +76,7 @@ impl UnitOfWork for SqliteStore {
         let committed = transaction.commit().await;
         drop(turn);
         committed.map_err(Fault::from).at(self, "commit")?;
-        self.wake().notify();
+        self.announce();
         Ok(())
     }
 

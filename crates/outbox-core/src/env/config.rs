@@ -41,7 +41,10 @@ const COUNT: &str = "a whole number from 1 to 100000";
 const OWN: &str = "the application's own";
 
 macro_rules! variables {
-    ($($field:ident: $type:ty = $parse:expr, $name:literal, $form:expr, $default:expr, $meaning:literal;)*) => {
+    ($(
+        $field:ident: $type:ty = $parse:expr,
+        $name:literal, $form:expr, $default:expr, $meaning:literal;
+    )*) => {
         /// What the environment says, where it says anything; what it does not say is left to the
         /// defaults of those who are configured.
         ///
@@ -111,7 +114,7 @@ variables! {
         DURATION, "1s", "How long a failing destination is left alone before one trial.";
     breaker_max_reset_timeout: Duration = parse::duration,
         "OUTBOX_CIRCUIT_BREAKER_MAX_RESET_TIMEOUT", DURATION, "30s",
-        "The longest time that a destination is left alone: the time doubles with each failed trial.";
+        "The longest time that a destination is left alone; the time doubles with each failure.";
     publisher_type: PublisherType = parse::publisher_type, "OUTBOX_PUBLISHER_TYPE",
         "one of queue, event_bus, composite", OWN, "Where messages are published to.";
     composite_strategy: Strategy = parse::strategy, "OUTBOX_COMPOSITE_STRATEGY",
@@ -134,7 +137,8 @@ variables! {
     handler_timeout: Duration = parse::duration, "OUTBOX_HANDLER_TIMEOUT", DURATION, "30s",
         "When a handler counts as hanging.";
     daily_limit: u32 = |text| parse::number(text, 1..=u32::MAX), "OUTBOX_DAILY_LIMIT",
-        "a whole number, at least 1", "none", "How many deliveries may be handled in a calendar day.";
+        "a whole number, at least 1", "none",
+        "How many deliveries may be handled in a calendar day.";
     time_zone: String = parse::time_zone, "OUTBOX_TIME_ZONE",
         "a time zone of the tz database such as Europe/Stockholm", "UTC",
         "Whose calendar day the daily limit counts.";

@@ -23,8 +23,8 @@ use crate::time::Timestamp;
 /// use std::time::Duration;
 ///
 /// let cache = MemoryDeduplicationCache::new();
-/// let (id, lease, now) = (MessageId::from_bytes([7; 16]), Duration::from_secs(30), Timestamp::EPOCH);
-/// let claims = cache.claim(&[id, id], lease, now).await.unwrap();
+/// let (id, lease) = (MessageId::from_bytes([7; 16]), Duration::from_secs(30));
+/// let claims = cache.claim(&[id, id], lease, Timestamp::EPOCH).await.unwrap();
 /// assert!(matches!(claims[..], [Claim::Acquired(_), Claim::InProgress { .. }]));
 /// # });
 /// ```

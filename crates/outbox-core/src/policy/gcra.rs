@@ -103,9 +103,9 @@ impl Quota {
     /// Asks for `permits` at `now` where the debt so far ends at `debt_until`; any moment that is
     /// not after `now` means that there is none.
     ///
-    /// A debt that ends more than a minute after any that could be made at `now` was made by a clock
-    /// that ran ahead. It counts as none, so that such a jump limits nobody for ever; clocks that
-    /// differ by less than a minute cannot cheat that way.
+    /// A debt that ends more than a minute after any that could be made at `now` was made by a
+    /// clock that ran ahead. It counts as none, so that such a jump limits nobody for ever; clocks
+    /// that differ by less than a minute cannot cheat that way.
     ///
     /// # Errors
     /// [`OutboxError::Limit`] where `permits` is more than the burst: it can never be allowed.

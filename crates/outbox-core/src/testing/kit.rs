@@ -174,7 +174,8 @@ mod tests {
         met: |winged| *winged,
     };
 
-    fn conclusion(case: Case<Harness, bool>, arguments: &[&str]) -> libtest_mimic::Conclusion {
+    fn conclusion(arguments: &[&str]) -> libtest_mimic::Conclusion {
+        let case = case!("1", succeeds, NEEDS_WINGS);
         let kit = Kit::new("test").with("port", Arc::new(Harness), &false, [case]);
         let arguments = ["kit", "--quiet"].iter().chain(arguments);
         libtest_mimic::run(&Arguments::from_iter(arguments), kit.trials)
@@ -183,14 +184,16 @@ mod tests {
     #[test]
     fn a_case_that_does_not_apply_is_ignored_even_where_it_is_asked_for() {
         for arguments in [&[][..], &["--ignored"], &["--include-ignored"]] {
-            let end = conclusion(case!("1", succeeds, NEEDS_WINGS), arguments);
+            let end = conclusion(arguments);
             assert_eq!((end.num_passed, end.num_ignored), (0, 1), "{arguments:?}");
         }
     }
 
     #[test]
     fn a_case_that_answers_an_error_has_failed() {
-        assert_eq!(conclusion(case!("1", fails), &[]).num_failed, 1);
-        assert_eq!(conclusion(case!("1", succeeds), &[]).num_passed, 1);
+        let proved = |case: Case<Harness, bool>| prove(&case, &Harness);
+        let failed = proved(case!("1", fails)).unwrap_err();
+        assert_eq!(failed.message(), Some("two and two is five"));
+        assert!(proved(case!("1", succeeds)).is_ok());
     }
 }

@@ -51,13 +51,14 @@
 //! The binary understands what test binaries understand: a filter, `--list`, `--exact`,
 //! `--test-threads`.
 
-mod cancel;
+mod cut;
 mod dedup;
 mod kit;
 mod outbox;
 mod queue;
 mod rate_limit;
 
+pub use cut::cut;
 pub use dedup::{DedupCapabilities, DedupHarness, DedupStore, dedup_cases};
 pub use kit::{Case, CaseFuture, CaseResult, Kit, Requirement};
 pub use outbox::{

@@ -62,7 +62,6 @@ impl<'a> Parts<'a> {
         }
     }
 
-    #[allow(dead_code, reason = "the queue stores messages")]
     /// The parts of `message`; its sequence and epoch are no part of a body.
     pub(crate) fn stored(message: &'a Message) -> Self {
         Self {
@@ -145,7 +144,6 @@ impl<'a> Parts<'a> {
     }
 }
 
-#[allow(dead_code, reason = "the queue reads bodies in a row")]
 /// Splits the first body off `bytes`, which may hold more of them.
 pub(crate) fn split_first(bytes: &mut Bytes) -> Result<Bytes, Damage> {
     let announced = bytes.first_chunk::<4>().ok_or(Damage::Short)?;

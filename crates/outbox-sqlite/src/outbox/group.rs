@@ -180,7 +180,7 @@ pub(super) async fn commit_alone(store: &SqliteStore, drafts: &[Draft<'_>]) -> A
 async fn commit(store: &SqliteStore, mut writer: Writer, drafts: &[Draft<'_>]) -> Answer {
     let appended = in_own_transaction(&mut writer, drafts).await?;
     writer.finish();
-    store.wake().notify();
+    store.announce();
     Ok(appended)
 }
 

@@ -150,7 +150,7 @@ pub(super) async fn release(
     writer.finish();
     shared.session().take_if(|session| session.owner == owner);
     if released > 0 {
-        store.wake().notify();
+        store.announce();
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ pub(super) async fn resume_key(store: &SqliteStore, key: &str) -> Result<bool, F
     writer.commit().await?;
     writer.finish();
     if parked {
-        store.wake().notify();
+        store.announce();
     }
     Ok(parked)
 }

@@ -43,10 +43,11 @@ use crate::store::{At, SqliteStore};
 /// // By itself.
 /// outbox.append(&[NewMessage::new("orders", "order 8 was placed")]).await?;
 /// assert_eq!(outbox.stats(outbox_core::time::Timestamp::EPOCH).await?.unsent(), 2);
-/// # outbox_core::Result::Ok(()) }).unwrap();
+/// # Ok::<_, outbox_core::OutboxError>(()) }).unwrap();
 /// ```
 #[derive(Clone, Debug)]
 #[doc(alias = "SqliteTaskOutbox")]
+#[doc(alias = "event_outbox")]
 pub struct SqliteOutbox {
     store: SqliteStore,
 }
@@ -166,7 +167,7 @@ impl Outbox for SqliteOutbox {
     }
 
     fn wake(&self) -> &Wake {
-        self.store.watched_wake()
+        self.store.wake()
     }
 }
 

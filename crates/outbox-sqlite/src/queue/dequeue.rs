@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use outbox_core::ports::{DequeueReport, DequeueRequest};
+use outbox_core::signal::Wake;
 use outbox_core::time::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
@@ -39,9 +40,9 @@ impl Inner {
     pub(super) async fn dequeue(&self, request: &DequeueRequest) -> Result<DequeueReport, Fault> {
         // Who does not wait needs nobody who watches.
         let wake = if request.wait.is_zero() {
-            self.store.wake()
+            &Wake::new()
         } else {
-            self.store.watched_wake()
+            self.store.wake()
         };
         let mut wakes = wake.listen();
         let started = Instant::now();

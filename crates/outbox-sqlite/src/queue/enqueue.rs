@@ -92,7 +92,7 @@ impl Inner {
         } else {
             self.sweep_along(connection, now, messages.len()).await?;
             self.commit_tail(connection, ledger).await?;
-            self.store.wake().notify();
+            self.store.announce();
         }
         writer.finish();
         Ok(self.tell(&fates, ledger.depth))

@@ -216,7 +216,7 @@ impl Inner {
             .await?;
         writer.finish();
         if plan.gives_back() {
-            self.store.wake().notify();
+            self.store.announce();
         }
         Ok(Some(report))
     }

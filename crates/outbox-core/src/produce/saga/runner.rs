@@ -37,8 +37,8 @@ struct Events {
 /// rollback, and compensation events in a transaction of their own.
 ///
 /// Every event carries the saga's id as its correlation id. Repeating a step is harmless: the first
-/// event of either way that brings neither an id nor an idempotency key gets both from the saga, the
-/// same key on both ways, so that a step is decided once, by whichever way commits first, and a
+/// event of either way that brings neither an id nor an idempotency key gets both from the saga,
+/// the same key on both ways, so that a step is decided once, by whichever way commits first, and a
 /// later run of it is rolled back, its business work included. A way without such an event is not
 /// protected. A decision is known for as long as the outbox remembers idempotency keys.
 ///
@@ -74,6 +74,7 @@ impl<U: UnitOfWork> Saga<U> {
     /// Runs steps in transactions of `unit`, their events appended by `appender`, on the system's
     /// clock and entropy.
     #[must_use]
+    #[doc(alias = "NewOutboxSagaManager")]
     pub fn new(unit: Arc<U>, appender: Arc<dyn Appender<U::Tx>>) -> Self {
         Self {
             unit,
@@ -103,6 +104,7 @@ impl<U: UnitOfWork> Saga<U> {
     /// Equals a crash: the work was committed or not, the compensation events were or were not;
     /// running the step again finds out and finishes it.
     #[doc(alias = "ExecuteSagaStep")]
+    #[doc(alias = "resultEvents")]
     pub async fn execute<W>(&self, step: &SagaStep, work: W) -> Result<StepOutcome, SagaError>
     where
         W: AsyncFnOnce(&mut U::Tx) -> Result<Vec<NewMessage>, HandlerError>,

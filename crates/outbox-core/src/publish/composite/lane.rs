@@ -85,7 +85,7 @@ impl Lane {
     ) -> Vec<Answer> {
         let mut answers: Vec<Answer> = self.try_once(messages, budget.until, shared).await;
         let mut attempt = 1;
-        while let Some(delay) = again(&answers, attempt, budget, shared) {
+        while let Some(delay) = self.again(&answers, attempt, budget, shared) {
             sleep_until(Instant::now() + delay).await;
             attempt += 1;
             let open = select(messages, |place| may_improve(&answers[place]));
@@ -96,6 +96,24 @@ impl Lane {
             }
         }
         answers
+    }
+
+    /// The delay before the next attempt; `None` where none may help or none is left. Waiting for a
+    /// breaker is left to the next calls.
+    fn again(
+        &self,
+        answers: &[Answer],
+        attempt: u32,
+        budget: Budget,
+        shared: &Shared,
+    ) -> Option<Duration> {
+        if !answers.iter().any(may_improve) {
+            return None;
+        }
+        let delay = budget.retry.next_delay(attempt, None, &shared.entropy)?;
+        let in_time = Instant::now() + delay < budget.until;
+        let closed = self.breaker().state() == BreakerState::Closed;
+        (in_time && closed).then_some(delay)
     }
 
     async fn try_once(&self, messages: &[Message], until: Instant, shared: &Shared) -> Vec<Answer> {
@@ -187,15 +205,6 @@ impl Lane {
 fn next(sent: &mut impl Iterator<Item = Answer>) -> Answer {
     sent.next()
         .unwrap_or_else(|| Err(PublishError::failed("no answer")))
-}
-
-/// The delay before the next attempt; `None` where none may help or none is left.
-fn again(answers: &[Answer], attempt: u32, budget: Budget, shared: &Shared) -> Option<Duration> {
-    if !answers.iter().any(may_improve) {
-        return None;
-    }
-    let delay = budget.retry.next_delay(attempt, None, &shared.entropy)?;
-    (Instant::now() + delay < budget.until).then_some(delay)
 }
 
 fn may_improve(answer: &Answer) -> bool {

@@ -5,7 +5,7 @@ use super::scene::{ID, LEASE, START, Scene, TTL, acquired, ids};
 use super::table::DedupCase;
 use crate::error::Result;
 use crate::ports::{Claim, DeduplicationCache};
-use crate::testing::cancel::{MOST_POLLS, drop_after};
+use crate::testing::cut::cut;
 use crate::testing::kit::{CaseResult, case};
 
 pub(super) const CASES: &[DedupCase] = &[
@@ -154,10 +154,10 @@ async fn claiming_nothing_does_nothing(harness: &dyn DedupHarness) -> CaseResult
 }
 
 async fn a_dropped_claim_holds_no_longer_than_its_lease(harness: &dyn DedupHarness) -> CaseResult {
-    for polls in 0..MOST_POLLS {
+    for polls in 0.. {
         let scene = Scene::new(harness).await?;
         let claim = scene.cache.claim(&[ID], LEASE, START);
-        let finished = drop_after(polls, claim).await;
+        let finished = cut(claim, polls).await;
         let claim = scene.acquire(START + LEASE).await?;
         let now = START + LEASE;
         assert_eq!(scene.cache.complete(&[claim], TTL, now).await?, [true]);

@@ -7,7 +7,7 @@ use super::scene::{
 use super::table::QueueCase;
 use crate::error::BoxError;
 use crate::ports::RecoverRequest;
-use crate::testing::cancel::{MOST_POLLS, drop_after};
+use crate::testing::cut::cut;
 use crate::testing::kit::{CaseResult, case};
 
 pub(super) const CASES: &[QueueCase] = &[
@@ -40,10 +40,10 @@ async fn nothing_is_lost(scene: &Scene) -> CaseResult {
 }
 
 async fn a_dropped_enqueue_is_made_good_by_repeating_it(harness: &dyn QueueHarness) -> CaseResult {
-    for polls in 0..MOST_POLLS {
+    for polls in 0.. {
         let scene = Scene::new(harness).await?;
         let batch = messages(0..COUNT);
-        let finished = drop_after(polls, scene.queue.enqueue(&batch)).await;
+        let finished = cut(scene.queue.enqueue(&batch), polls).await;
         scene.enqueue(&batch).await?;
         nothing_is_lost(&scene).await?;
         if finished.is_some() {
@@ -54,10 +54,10 @@ async fn a_dropped_enqueue_is_made_good_by_repeating_it(harness: &dyn QueueHarne
 }
 
 async fn a_dropped_dequeue_loses_nothing(harness: &dyn QueueHarness) -> CaseResult {
-    for polls in 0..MOST_POLLS {
+    for polls in 0.. {
         let scene = Scene::holding(harness, 0..COUNT).await?;
         let asked = request(WORKER, 10, START);
-        let finished = drop_after(polls, scene.queue.dequeue(&asked)).await;
+        let finished = cut(scene.queue.dequeue(&asked), polls).await;
         nothing_is_lost(&scene).await?;
         if finished.is_some() {
             break;
@@ -67,7 +67,7 @@ async fn a_dropped_dequeue_loses_nothing(harness: &dyn QueueHarness) -> CaseResu
 }
 
 async fn a_dropped_recovery_loses_nothing(harness: &dyn QueueHarness) -> CaseResult {
-    for polls in 0..MOST_POLLS {
+    for polls in 0.. {
         let scene = Scene::holding(harness, 0..COUNT).await?;
         scene.dequeue(WORKER, 10, START).await?;
         let takeover = RecoverRequest {
@@ -76,7 +76,7 @@ async fn a_dropped_recovery_loses_nothing(harness: &dyn QueueHarness) -> CaseRes
             lease: LEASE,
             now: START + LEASE,
         };
-        let finished = drop_after(polls, scene.queue.recover_stuck(&takeover)).await;
+        let finished = cut(scene.queue.recover_stuck(&takeover), polls).await;
         nothing_is_lost(&scene).await?;
         if finished.is_some() {
             break;
@@ -89,7 +89,7 @@ async fn a_dropped_recovery_loses_nothing(harness: &dyn QueueHarness) -> CaseRes
 async fn settle_twice(scene: &Scene, polls: usize) -> Result<bool, BoxError> {
     let deliveries = scene.dequeue(WORKER, 10, START).await?;
     let settlements: Vec<_> = deliveries.iter().map(done).collect();
-    let finished = drop_after(polls, scene.queue.settle(&settlements, START)).await;
+    let finished = cut(scene.queue.settle(&settlements, START), polls).await;
     let report = scene.queue.settle(&settlements, START).await?;
     let all_or_none = report.settled == 0 || report.settled == COUNT;
     assert!(all_or_none, "a part took effect: {report:?}");
@@ -99,7 +99,7 @@ async fn settle_twice(scene: &Scene, polls: usize) -> Result<bool, BoxError> {
 async fn a_dropped_settlement_is_made_good_by_repeating_it(
     harness: &dyn QueueHarness,
 ) -> CaseResult {
-    for polls in 0..MOST_POLLS {
+    for polls in 0.. {
         let scene = Scene::holding(harness, 0..COUNT).await?;
         let finished = settle_twice(&scene, polls).await?;
         assert!(scene.is_empty().await?);

@@ -31,7 +31,7 @@ pub(super) const CASES: &[QueueCase] = &[
 /// When the first lease has ended.
 const EXPIRED: Timestamp = Timestamp::from_micros(START.as_micros() + 30_000_000);
 
-/// One entry that [`WORKER`] held and that [`RIVAL`] has taken over: the stale and the live delivery.
+/// One entry that [`WORKER`] held and [`RIVAL`] has taken over: the stale and the live delivery.
 async fn taken_over(harness: &dyn QueueHarness) -> Result<(Scene, Delivery, Delivery), BoxError> {
     assert_eq!(EXPIRED, START + LEASE);
     let scene = Scene::holding(harness, 0..1).await?;

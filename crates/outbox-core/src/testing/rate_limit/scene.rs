@@ -5,7 +5,7 @@ use super::harness::{LimiterSetup, RateLimitCapabilities, RateLimitHarness, Rate
 use crate::error::{BoxError, OutboxError, Result};
 use crate::policy::{Quota, Window};
 use crate::ports::{RateDecision, RateLimiter};
-use crate::testing::cancel::{MOST_POLLS, drop_after};
+use crate::testing::cut::cut;
 use crate::testing::kit::{CaseResult, Requirement};
 use crate::time::Timestamp;
 
@@ -129,10 +129,10 @@ pub(super) async fn a_dropped_request_takes_all_or_nothing(
     harness: &dyn RateLimitHarness,
     setup: LimiterSetup,
 ) -> CaseResult {
-    for polls in 0..MOST_POLLS {
+    for polls in 0.. {
         let scene = Scene::new(harness, setup.clone()).await?;
         let request = scene.limiter.allow_request(3, START);
-        let finished = drop_after(polls, request).await;
+        let finished = cut(request, polls).await;
         let RateDecision::Allowed { remaining } = scene.ask(1, START).await? else {
             return Err("at most 3 of 10 permits were taken".into());
         };

@@ -1,0 +1,81 @@
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use async_trait::async_trait;
+use outbox::PublishError;
+use outbox::message::{JSON, Message, NewMessage};
+use outbox::ports::Publisher;
+use outbox::sqlite::{SqliteOptions, SqliteOutbox, SqliteStore, Synchronous};
+use outbox::status::Ordering;
+
+use crate::Scale;
+
+/// The message of every work item: a 256-byte JSON payload, a topic, three headers.
+pub(crate) fn message(number: usize) -> NewMessage {
+    let mut payload = format!("{{\"number\":{number},\"text\":\"");
+    payload.push_str(&"x".repeat(254 - payload.len()));
+    payload.push_str("\"}");
+    NewMessage::new("weather.tasks", payload)
+        .content_type(JSON)
+        .header("correlation-id", "0195c7e2-7f3a-7000-8000-000000000000")
+        .header("tenant-id", "tenant-17")
+        .header(
+            "traceparent",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        )
+}
+
+pub(crate) fn messages(count: usize) -> Vec<NewMessage> {
+    (0..count).map(message).collect()
+}
+
+/// A fresh file in the bench folder.
+pub(crate) fn fresh(scale: &Scale, name: &str) -> PathBuf {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, SeqCst);
+    let path = scale
+        .dir
+        .join(format!("{name}-{}-{number}.db", std::process::id()));
+    remove(&path);
+    path
+}
+
+pub(crate) fn remove(path: &std::path::Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{suffix}", path.display()));
+    }
+}
+
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+pub(crate) async fn open(path: &std::path::Path, synchronous: Synchronous) -> SqliteStore {
+    SqliteStore::open_with(SqliteOptions::new(path).synchronous(synchronous))
+        .await
+        .unwrap()
+}
+
+pub(crate) async fn outbox(store: &SqliteStore) -> SqliteOutbox {
+    SqliteOutbox::on(store)
+}
+
+/// A publisher that has everything at once.
+pub(crate) struct Nowhere;
+
+#[async_trait]
+impl Publisher for Nowhere {
+    fn name(&self) -> &'static str {
+        "nowhere"
+    }
+    fn ordering(&self) -> Ordering {
+        Ordering::Commit
+    }
+    async fn publish(&self, messages: &[Message]) -> Vec<Result<(), PublishError>> {
+        messages.iter().map(|_| Ok(())).collect()
+    }
+}

@@ -1,0 +1,48 @@
+# What is done often; `just --list` tells it. `.ci/run` is what must hold before a merge.
+
+export CARGO_TERM_COLOR := env("CARGO_TERM_COLOR", "auto")
+
+# tells what there is
+default:
+    @just --list --unsorted
+
+# formats everything
+fmt:
+    cargo fmt --all
+
+# lints everything, as strictly as before a merge
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+# runs all tests; arguments go to the runner, as `just test -E 'test(relay)'`
+test *args:
+    bash scripts/test.sh {{args}}
+
+# runs the checks of the house rules alone
+tidy:
+    cargo nextest run -p outbox-core --test tidy
+
+# builds the documentation; `just doc --open` shows it
+doc *args:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps {{args}}
+
+# checks licences, bans and sources of all dependencies
+deny:
+    cargo deny check licenses bans sources
+
+# lints each feature by itself
+hack:
+    cargo hack clippy --workspace --each-feature --no-dev-deps -- -D warnings
+
+# runs the main example; arguments go to it, as `just pipeline --inject-failures 0.1`
+pipeline *args:
+    cargo run --release --example pipeline --features sqlite -- {{args}}
+
+# measures beside the limit; arguments choose work items, as `just bench P1 --short`
+bench *args:
+    cargo bench --features sqlite --bench limits -- {{args}}
+
+# everything that must hold before a merge
+ci:
+    .ci/run
