@@ -82,7 +82,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// # Ok::<_, outbox_core::OutboxError>(()) }).unwrap();
 /// ```
 #[derive(Clone)]
-#[doc(alias = "ProcessedEvent")]
+#[doc(alias = "idempotent_consumer")]
 pub struct SqliteInbox {
     store: SqliteStore,
     scope: i64,

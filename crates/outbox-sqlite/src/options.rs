@@ -57,7 +57,6 @@ pub struct SqliteOptions {
     pub(crate) readers: usize,
     pub(crate) keep_published: bool,
     pub(crate) limits: Limits,
-    pub(crate) dedup_window: Duration,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Entropy,
 }
@@ -76,7 +75,6 @@ impl SqliteOptions {
             readers: 4,
             keep_published: false,
             limits: Limits::default(),
-            dedup_window: Duration::from_secs(7 * 24 * 60 * 60),
             clock: Arc::new(SystemClock),
             entropy: Entropy::from_system(),
         }
@@ -122,12 +120,6 @@ impl SqliteOptions {
     /// The sizes that are accepted at append.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
-        self
-    }
-
-    /// How long a queue remembers the ids that were enqueued; 7 days by default.
-    pub fn dedup_window(mut self, window: Duration) -> Self {
-        self.dedup_window = window;
         self
     }
 
