@@ -61,7 +61,7 @@ macro_rules! glued {
             " AS blocked, iif(length(body) <= 8192, body, x'') AS body ",
             "FROM outbox_messages AS m WHERE state = 0 AND ",
             $rows,
-            " ORDER BY seq LIMIT $2 OFFSET ",
+            " ORDER BY seq LIMIT +$2 OFFSET ",
             $offset,
             " * $2)"
         )
