@@ -9,9 +9,7 @@ use outbox_core::HandlerError;
 use outbox_core::consume::{Consumer, ConsumerConfig, Worker, WorkerConfig};
 use outbox_core::delivery::Delivery;
 use outbox_core::id::MessageId;
-use outbox_core::memory::{
-    MemoryQueue, MemoryQueueConfig,
-};
+use outbox_core::memory::{MemoryQueue, MemoryQueueConfig};
 use outbox_core::message::{Message, NewMessage};
 use outbox_core::ports::{Handler, Queue};
 use outbox_core::report::StopReport;
