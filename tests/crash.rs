@@ -55,8 +55,8 @@ impl Scene {
         // A queue that is full often, and that is asked again soon.
         let program = program.env("OUTBOX_CIRCUIT_BREAKER_MAX_RESET_TIMEOUT", "1s");
         program
-            .with("--max-stream-size", "2000")
-            .with("--batch-size", "100")
+            .env("OUTBOX_HIGH_WATER_MARK", "2000")
+            .env("OUTBOX_BATCH_SIZE", "100")
     }
 
     fn producer(&self, run: &str) -> Program {
@@ -156,6 +156,15 @@ async fn stop(worker: Running) {
     worker.finish().await.expect(0);
 }
 
+/// Waits until `condition` holds.
+async fn until(condition: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "it does not get on");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
 fn numbered(name: &str, runs: usize) -> impl Iterator<Item = String> {
     (1..=runs).map(move |run| format!("{name}{run}"))
 }
@@ -204,11 +213,7 @@ async fn one_worker_that_lives_keeps_the_order_of_each_key_whatever_happens_to_p
         while !is_done(scene.producer(run).run().await) {}
     }
     let all = i64::try_from(runs.len() * scene.count).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while scene.file.observations().await < all {
-        assert!(Instant::now() < deadline, "the worker does not get on");
-        sleep(Duration::from_millis(50)).await;
-    }
+    until(async || scene.file.observations().await == all).await;
     stop(worker).await;
     let census = scene.check(runs.len()).await;
     assert_eq!(
@@ -224,20 +229,11 @@ async fn worker_recovery(mayhem: &Mayhem) -> Duration {
     let scene = Scene::new(400);
     scene.producer("r").run().await.expect(0);
     let (doomed, heir) = (scene.worker().start(), scene.worker().start());
-    while scene.file.observations().await == 0 {
-        sleep(Duration::from_millis(5)).await;
-    }
+    until(async || scene.file.observations().await > 0).await;
     sleep(mayhem.lifetime(Duration::from_millis(100))).await;
     let killed_at = SystemClock.now();
     assert!(doomed.kill().await);
-    let deadline = Instant::now() + PATIENCE;
-    while scene.file.observations().await < 400 {
-        assert!(
-            Instant::now() < deadline,
-            "the other worker does not get on"
-        );
-        sleep(Duration::from_millis(50)).await;
-    }
+    until(async || scene.file.observations().await == 400).await;
     stop(heir).await;
     scene.check(1).await;
     scene.file.last_observed().await.since(killed_at)
@@ -248,9 +244,7 @@ async fn worker_recovery(mayhem: &Mayhem) -> Duration {
 async fn relay_recovery(mayhem: &Mayhem) -> Duration {
     let scene = Scene::new(2_000);
     let doomed = scene.producer("r").with("--batch-size", "20").start();
-    while !scene.file.path().exists() || scene.unsent().await == 0 {
-        sleep(Duration::from_millis(5)).await;
-    }
+    until(async || scene.file.path().exists() && scene.unsent().await > 0).await;
     let heir = scene.relay().start();
     sleep(mayhem.lifetime(Duration::from_millis(300))).await;
     doomed.kill().await;
@@ -319,9 +313,7 @@ async fn a_relay_that_sleeps_through_the_end_of_its_lease_changes_nothing_when_i
     let scene = Scene::new(20_000);
     let patient = |program: Program| program.with("--max-stream-size", "100000");
     let sleeper = patient(scene.producer("r")).start();
-    while !scene.file.path().exists() || scene.file.stats().await.1.depth() == 0 {
-        sleep(Duration::from_millis(5)).await;
-    }
+    until(async || scene.file.path().exists() && scene.file.stats().await.1.depth() > 0).await;
     scene.pause(&sleeper).await;
     let left = scene.unsent().await;
     assert!(left > 0, "it was not stopped in the middle of its flush");
@@ -354,18 +346,9 @@ async fn a_worker_that_sleeps_through_the_end_of_its_leases_does_nothing_twice_w
     scene.producer("r").run().await.expect(0);
     let sleeper = scene.worker().start();
     let heir = scene.worker().start();
-    while scene.file.observations().await < 100 {
-        sleep(Duration::from_millis(10)).await;
-    }
+    until(async || scene.file.observations().await >= 100).await;
     scene.pause(&sleeper).await;
-    let deadline = Instant::now() + PATIENCE;
-    while scene.file.observations().await < 1_500 {
-        assert!(
-            Instant::now() < deadline,
-            "the other worker does not get on"
-        );
-        sleep(Duration::from_millis(50)).await;
-    }
+    until(async || scene.file.observations().await == 1_500).await;
     sleeper.signal("CONT").await;
     stop(sleeper).await;
     stop(heir).await;
