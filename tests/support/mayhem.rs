@@ -7,7 +7,7 @@ use outbox::id::Entropy;
 use super::{Finished, Program};
 
 /// The shortest life that a process is given: it dies while it starts.
-const SHORTEST: Duration = Duration::from_millis(3);
+const SHORTEST: Duration = Duration::from_millis(10);
 
 /// Kills processes at random moments, until it has killed enough of them.
 pub(crate) struct Mayhem {
