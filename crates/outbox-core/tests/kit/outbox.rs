@@ -22,6 +22,7 @@ impl OutboxHarness for MemoryHarness {
     fn capabilities(&self) -> OutboxCapabilities {
         OutboxCapabilities {
             ordering: Ordering::Commit,
+            quiet_wake: true,
             ..OutboxCapabilities::default()
         }
     }

@@ -22,7 +22,11 @@ pub(super) async fn in_own_transaction(
     drafts: &[Draft<'_>],
 ) -> Result<Vec<Appended>, Fault> {
     if no_keys(drafts) && fit_one_statement(drafts) {
-        match insert(writer.connection(), drafts).await {
+        let inserted = match drafts {
+            [draft] => insert_one(writer.connection(), draft, INSERT_ONE).await,
+            _ => insert(writer.connection(), drafts).await,
+        };
+        match inserted {
             Ok(()) => return Ok(all_new(drafts)),
             Err(fault) if fault.is_duplicate() => {}
             Err(fault) => return Err(fault),
@@ -40,7 +44,7 @@ pub(super) async fn in_callers_transaction(
     drafts: &[Draft<'_>],
 ) -> Result<Vec<Appended>, Fault> {
     if let ([draft], true) = (drafts, no_keys(drafts)) {
-        match insert_guarded(connection, draft).await {
+        match insert_one(connection, draft, INSERT_GUARDED).await {
             Ok(()) => return Ok(all_new(drafts)),
             Err(fault) => match fault.code() {
                 Some(FOREIGN_KEY) => return Err(Fault::NotInTransaction),
@@ -90,6 +94,10 @@ async fn insert(connection: &mut SqliteConnection, drafts: &[Draft<'_>]) -> Resu
     Ok(())
 }
 
+const INSERT_ONE: &str = "\
+    INSERT INTO outbox_messages (id, state, due_at, topic, ordering_key, body) \
+    VALUES ($1, $2, $3, $4, $5, $6)";
+
 /// One row whose guard refers to nothing until the second statement takes it away. Where no
 /// transaction is open, the first statement commits by itself, and fails on that. Where foreign keys
 /// are not enforced, the missing due time makes it fail instead of passing unguarded.
@@ -98,11 +106,15 @@ const INSERT_GUARDED: &str = "\
     VALUES ($1, $2, (SELECT $3 FROM pragma_foreign_keys WHERE foreign_keys), $4, $5, $6, 1); \
     UPDATE outbox_messages SET guard = NULL WHERE seq = last_insert_rowid()";
 
-async fn insert_guarded(connection: &mut SqliteConnection, draft: &Draft<'_>) -> Result<(), Fault> {
+async fn insert_one(
+    connection: &mut SqliteConnection,
+    draft: &Draft<'_>,
+    sql: &'static str,
+) -> Result<(), Fault> {
     let parts = draft.parts();
     let mut body = Vec::with_capacity(parts.size_hint());
     parts.write(&mut body);
-    sqlx::query(INSERT_GUARDED)
+    sqlx::query(sql)
         .bind(draft.id.as_bytes().as_slice())
         .bind(i64::from(draft.waits()))
         .bind(draft.due_at().as_micros())

@@ -6,6 +6,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::lease;
+use super::read::Obstacle;
 use super::shared::Shared;
 use crate::codec::jsonb::{self, Object};
 use crate::error::Fault;
@@ -21,6 +22,17 @@ pub(super) struct Aside {
     pub(super) held: Vec<(i64, String)>,
     /// Unreadable, with the problem.
     pub(super) unreadable: Vec<(i64, String)>,
+}
+
+impl Aside {
+    /// Notes why row `seq` cannot be handed out.
+    pub(super) fn note(&mut self, seq: i64, obstacle: Obstacle) {
+        match obstacle {
+            Obstacle::Blocked => self.parked.push(seq),
+            Obstacle::Damaged(damage) => self.unreadable.push((seq, damage.to_string())),
+            Obstacle::Unread(_) => {}
+        }
+    }
 }
 
 const PARK: &str = "UPDATE outbox_messages SET state = 2 \

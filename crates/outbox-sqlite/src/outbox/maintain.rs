@@ -53,11 +53,11 @@ pub(super) async fn stats(store: &SqliteStore, now: Timestamp) -> Result<OutboxS
 
 const PURGE_MESSAGES: &str = "DELETE FROM outbox_messages WHERE seq IN ( \
     SELECT seq FROM outbox_messages WHERE state = 3 AND settled_at < $1 \
-    ORDER BY settled_at LIMIT $2)";
+    ORDER BY settled_at LIMIT +$2)";
 
 const PURGE_KEYS: &str = "DELETE FROM outbox_idempotency WHERE idempotency_key IN ( \
     SELECT idempotency_key FROM outbox_idempotency WHERE created_at < $1 \
-    ORDER BY created_at LIMIT $2)";
+    ORDER BY created_at LIMIT +$2)";
 
 /// Deletes up to `max` published messages, and as many idempotency keys, that are older than
 /// `before`; answers how many messages.

@@ -4,7 +4,9 @@ mod append;
 mod aside;
 mod claim;
 mod draft;
+mod gather;
 mod group;
+mod history;
 mod lease;
 mod maintain;
 mod port;
@@ -13,6 +15,7 @@ mod read;
 mod ready;
 mod session;
 mod settle;
+mod settle_any;
 mod shared;
 
 pub use port::SqliteOutbox;

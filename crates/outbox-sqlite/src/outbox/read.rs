@@ -1,35 +1,47 @@
-//! Reads ready rows: first what there is of them (a plan), then their bodies, many at a time.
+//! Reads ready rows, many at a time.
 //!
-//! What a row costs through a driver is its columns and its round trip, not its bytes. So a plan is
-//! one row of lists, and bodies come glued together, a few rows of them; the plan knows their lengths
-//! and cuts them apart, so that one damaged body spoils none of its neighbours.
-
-use std::ops::Range;
+//! What a row costs through a driver is its columns and its round trip, not its bytes. So rows come
+//! glued together: lists of what is known of them, and their bodies end to end. The lists tell the
+//! lengths, so that one damaged body spoils none of its neighbours. Large bodies come by themselves,
+//! so that what is glued together stays small.
 
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use outbox_core::message::Message;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use crate::codec::{body, jsonb};
+use crate::codec::body::{self, Damage};
+use crate::codec::jsonb;
 use crate::error::Fault;
 
+/// The longest body that is glued to others.
+const SMALL: usize = 8 << 10;
 /// About the most bytes of bodies that one read takes; a single larger row still comes.
 const BYTES: usize = 8 << 20;
-/// How many glued values one statement answers.
+/// How many glued rows one statement answers: while one is taken apart, the next is put together.
 const PIECES: usize = 4;
 
-/// What the plan knows of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Planned {
+/// A ready row.
+#[derive(Debug)]
+pub(super) struct Found {
     pub(super) seq: i64,
     pub(super) attempts: u32,
-    /// Whether an earlier row of its key, or an operator, holds it up.
-    pub(super) blocked: bool,
-    length: usize,
+    pub(super) message: Result<Message, Obstacle>,
 }
 
-/// Which rows a plan is to tell of.
+/// Why a ready row has no message to hand out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// An earlier row of its key, or an operator, holds it up.
+    Blocked,
+    /// A body that has yet to be read by itself, of so many bytes.
+    Unread(usize),
+    /// Nothing that can be read.
+    Damaged(Damage),
+}
+
+/// Which rows to read.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rows<'a> {
     /// The first so many ready rows behind a row.
@@ -38,274 +50,194 @@ pub(super) enum Rows<'a> {
     Listed(&'a [i64]),
 }
 
-macro_rules! plan {
-    ($rows:literal, $blocked:literal) => {
+/// One glued row; its parameters are a row or a list, and how many rows to take.
+macro_rules! glued {
+    ($rows:literal, $offset:literal, $blocked:expr) => {
         concat!(
             "SELECT group_concat(seq), group_concat(attempts), group_concat(length), ",
-            "group_concat(blocked) FROM (SELECT seq, attempts, length(body) AS length, ",
+            "group_concat(blocked), group_concat(body, '') ",
+            "FROM (SELECT seq, attempts, length(body) AS length, ",
             $blocked,
-            " AS blocked FROM outbox_messages AS m WHERE state = 0 AND ",
+            " AS blocked, iif(length(body) <= 8192, body, x'') AS body ",
+            "FROM outbox_messages AS m WHERE state = 0 AND ",
             $rows,
-            ")"
+            " ORDER BY seq LIMIT +$2 OFFSET ",
+            $offset,
+            " * $2)"
         )
     };
 }
 
-macro_rules! blocked {
-    ($rows:literal) => {
-        plan!(
-            $rows,
-            "ordering_key IS NOT NULL AND ( \
-                EXISTS (SELECT 1 FROM outbox_messages AS b WHERE b.state IN (1, 2) \
-                    AND b.ordering_key = m.ordering_key AND b.seq < m.seq AND b.skip = 0) \
-                OR EXISTS (SELECT 1 FROM outbox_parked_keys AS k \
-                    WHERE k.ordering_key = m.ordering_key))"
+macro_rules! behind {
+    ($blocked:expr) => {
+        concat!(
+            glued!("seq > $1", "0", $blocked),
+            " UNION ALL ",
+            glued!("seq > $1", "1", $blocked),
+            " UNION ALL ",
+            glued!("seq > $1", "2", $blocked),
+            " UNION ALL ",
+            glued!("seq > $1", "3", $blocked)
         )
     };
 }
 
-const BEHIND: &str = plan!("seq > $1 ORDER BY seq LIMIT $2", "0");
-const BEHIND_OR_BLOCKED: &str = blocked!("seq > $1 ORDER BY seq LIMIT $2");
-const LISTED: &str = plan!("seq IN (SELECT value FROM json_each($1)) ORDER BY seq", "0");
-const LISTED_OR_BLOCKED: &str = blocked!("seq IN (SELECT value FROM json_each($1)) ORDER BY seq");
+macro_rules! listed {
+    ($blocked:expr) => {
+        glued!("seq IN (SELECT value FROM json_each($1))", "0", $blocked)
+    };
+}
 
-/// Tells what there is of `rows`, in ascending order, and whether it left some out because of their
-/// size; `blocking` says whether any row can be blocked at all.
-pub(super) async fn plan(
+/// Whether a row is held up; only keyed rows are looked into.
+macro_rules! is_blocked {
+    () => {
+        "ordering_key IS NOT NULL AND ( \
+            EXISTS (SELECT 1 FROM outbox_messages AS b WHERE b.state IN (1, 2) \
+                AND b.ordering_key = m.ordering_key AND b.seq < m.seq AND b.skip = 0) \
+            OR EXISTS (SELECT 1 FROM outbox_parked_keys AS k \
+                WHERE k.ordering_key = m.ordering_key))"
+    };
+}
+
+const BEHIND: &str = behind!("0");
+const BEHIND_OR_BLOCKED: &str = behind!(is_blocked!());
+const LISTED: &str = listed!("0");
+const LISTED_OR_BLOCKED: &str = listed!(is_blocked!());
+
+/// Reads `rows` in ascending order, and says whether it left some out because of their size;
+/// `blocking` says whether any row can be held up at all.
+pub(super) async fn read(
     connection: &mut SqliteConnection,
     rows: Rows<'_>,
     blocking: bool,
-) -> Result<(Vec<Planned>, bool), Fault> {
-    let query = match rows {
-        Rows::Behind(seq, max) => sqlx::query(if blocking { BEHIND_OR_BLOCKED } else { BEHIND })
-            .bind(seq)
-            .bind(i64::try_from(max).unwrap_or(i64::MAX)),
-        Rows::Listed(seqs) => sqlx::query(if blocking { LISTED_OR_BLOCKED } else { LISTED })
-            .bind(jsonb::integers(seqs.iter().copied())),
-    };
-    let row = query.fetch_one(connection).await?;
-    let mut planned = take_apart(&row)?;
-    let fitting = fitting(&planned);
-    let cut = fitting < planned.len();
-    planned.truncate(fitting);
-    Ok((planned, cut))
+) -> Result<(Vec<Found>, bool), Fault> {
+    let mut found = read_glued(connection, rows, blocking).await?;
+    if !found.is_sorted_by(|a, b| a.seq < b.seq) {
+        return Err(sqlx::Error::Decode("rows are out of order".into()).into());
+    }
+    let fitting = fitting(&found);
+    let cut = fitting < found.len();
+    found.truncate(fitting);
+    for row in &mut found {
+        if let Err(Obstacle::Unread(_)) = row.message {
+            row.message = read_alone(connection, row.seq).await?;
+        }
+    }
+    Ok((found, cut))
 }
 
-fn take_apart(row: &SqliteRow) -> Result<Vec<Planned>, Fault> {
-    let Some(seqs) = row.try_get::<Option<&str>, _>(0)? else {
-        return Ok(Vec::new());
+async fn read_glued(
+    connection: &mut SqliteConnection,
+    rows: Rows<'_>,
+    blocking: bool,
+) -> Result<Vec<Found>, Fault> {
+    let (query, max) = match rows {
+        Rows::Behind(seq, max) => {
+            let sql = if blocking { BEHIND_OR_BLOCKED } else { BEHIND };
+            (
+                sqlx::query(sql).bind(seq).bind(max.div_ceil(PIECES) as i64),
+                max,
+            )
+        }
+        Rows::Listed(seqs) => {
+            let sql = if blocking { LISTED_OR_BLOCKED } else { LISTED };
+            let list = jsonb::integers(seqs.iter().copied());
+            (
+                sqlx::query(sql).bind(list).bind(seqs.len() as i64),
+                seqs.len(),
+            )
+        }
     };
-    let mut attempts = row.try_get::<&str, _>(1)?.split(',');
-    let mut lengths = row.try_get::<&str, _>(2)?.split(',');
-    let mut blocked = row.try_get::<&str, _>(3)?.split(',');
-    let rows = seqs.split(',').map(|seq| {
-        Some(Planned {
-            seq: seq.parse().ok()?,
-            attempts: attempts.next()?.parse().ok()?,
-            length: lengths.next()?.parse().ok()?,
-            blocked: blocked.next()? != "0",
-        })
-    });
-    let planned = rows.collect::<Option<Vec<_>>>();
-    planned
-        .filter(|planned| planned.is_sorted_by(|a, b| a.seq < b.seq))
-        .ok_or_else(|| sqlx::Error::Decode("a list of rows is out of order".into()).into())
+    let mut found = Vec::with_capacity(max);
+    let mut pieces = query.fetch(connection);
+    while let Some(piece) = pieces.try_next().await? {
+        take_apart(&piece, &mut found)?;
+    }
+    found.truncate(max);
+    Ok(found)
+}
+
+/// Takes a glued row apart. What cannot be read is read once more by itself before it counts as
+/// damaged: gluing must never be what damaged it.
+fn take_apart(piece: &SqliteRow, found: &mut Vec<Found>) -> Result<(), Fault> {
+    let Some(seqs) = piece.try_get::<Option<&str>, _>(0)? else {
+        return Ok(());
+    };
+    let lists: [&str; 3] = [piece.try_get(1)?, piece.try_get(2)?, piece.try_get(3)?];
+    let mut glued = Bytes::from(piece.try_get_unchecked::<Vec<u8>, _>(4)?);
+    let [mut attempts, mut lengths, mut blocked] = lists.map(|list| list.split(','));
+    for seq in seqs.split(',') {
+        let row = number(Some(seq))
+            .zip(number(attempts.next()))
+            .zip(number(lengths.next()).zip(blocked.next()));
+        let Some(((seq, attempts), (length, blocked))) = row else {
+            return Err(sqlx::Error::Decode("lists of rows differ in length".into()).into());
+        };
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let body = (length <= SMALL && length <= glued.len()).then(|| glued.split_to(length));
+        found.push(Found {
+            seq,
+            attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+            message: match body {
+                _ if blocked != "0" => Err(Obstacle::Blocked),
+                Some(body) => body::read(&body).map_err(|_| Obstacle::Unread(length)),
+                None => Err(Obstacle::Unread(length)),
+            },
+        });
+    }
+    Ok(())
+}
+
+fn number(text: Option<&str>) -> Option<i64> {
+    text?.parse().ok()
 }
 
 /// How many of the rows one read takes.
-fn fitting(planned: &[Planned]) -> usize {
-    let mut bytes = 0;
-    let fits = |row: &&Planned| {
-        bytes += row.length;
-        bytes <= BYTES
+fn fitting(found: &[Found]) -> usize {
+    let mut unread = 0;
+    let fits = |row: &&Found| {
+        if let Err(Obstacle::Unread(length)) = row.message {
+            unread += length;
+        }
+        unread <= BYTES
     };
-    planned
+    found
         .iter()
         .take_while(fits)
         .count()
-        .max(planned.len().min(1))
+        .max(found.len().min(1))
 }
 
-macro_rules! glued {
-    ($rows:literal) => {
-        concat!(
-            "SELECT group_concat(body, '') FROM (SELECT body FROM outbox_messages ",
-            $rows,
-            ")"
-        )
-    };
-}
-
-macro_rules! glued_range {
-    ($low:literal, $high:literal) => {
-        concat!(
-            "SELECT group_concat(body, '') FROM (SELECT body FROM outbox_messages NOT INDEXED ",
-            "WHERE state = 0 AND seq BETWEEN ",
-            $low,
-            " AND ",
-            $high,
-            " ORDER BY seq)"
-        )
-    };
-}
-
-const GLUED_RANGES: &str = concat!(
-    glued_range!("$1", "$2"),
-    " UNION ALL ",
-    glued_range!("$3", "$4"),
-    " UNION ALL ",
-    glued_range!("$5", "$6"),
-    " UNION ALL ",
-    glued_range!("$7", "$8"),
-);
-
-const GLUED_LIST: &str =
-    glued!("WHERE state = 0 AND seq IN (SELECT value FROM json_each($1)) ORDER BY seq");
-
-/// The bodies of `rows`, one for each; `None` where the rows are not what they were planned to be,
-/// because somebody else took them meanwhile.
-pub(super) async fn bodies(
-    connection: &mut SqliteConnection,
-    rows: &[Planned],
-) -> Result<Option<Vec<Bytes>>, Fault> {
-    let pieces = pieces(rows);
-    let glued = if is_dense(rows) {
-        by_ranges(connection, rows, &pieces).await?
-    } else {
-        by_lists(connection, rows, &pieces).await?
-    };
-    let mut bodies = Vec::with_capacity(rows.len());
-    for (piece, mut glued) in pieces.into_iter().zip(glued) {
-        let planned: usize = rows[piece.clone()].iter().map(|row| row.length).sum();
-        if planned != glued.len() {
-            return Ok(None);
-        }
-        bodies.extend(rows[piece].iter().map(|row| glued.split_to(row.length)));
-    }
-    Ok(Some(bodies))
-}
-
-/// Whether walking from the first row to the last meets few others.
-fn is_dense(rows: &[Planned]) -> bool {
-    match rows {
-        [first, .., last] => {
-            let walk = usize::try_from(last.seq - first.seq).unwrap_or(usize::MAX);
-            walk < rows.len() * 2
-        }
-        _ => true,
-    }
-}
-
-/// Rows in pieces of about the same number of bytes: smaller values are cheaper to build and to
-/// give back than large ones.
-fn pieces(rows: &[Planned]) -> Vec<Range<usize>> {
-    let total: usize = rows.iter().map(|row| row.length).sum();
-    let (mut start, mut bytes) = (0, 0);
-    let mut pieces = Vec::with_capacity(PIECES);
-    for (place, row) in rows.iter().enumerate() {
-        bytes += row.length;
-        if bytes >= total / PIECES && pieces.len() < PIECES - 1 {
-            pieces.push(start..place + 1);
-            (start, bytes) = (place + 1, 0);
-        }
-    }
-    if start < rows.len() {
-        pieces.push(start..rows.len());
-    }
-    pieces
-}
-
-async fn by_ranges(
-    connection: &mut SqliteConnection,
-    rows: &[Planned],
-    pieces: &[Range<usize>],
-) -> Result<Vec<Bytes>, Fault> {
-    let mut query = sqlx::query(GLUED_RANGES);
-    for piece in 0..PIECES {
-        let rows = pieces
-            .get(piece)
-            .map_or(&[][..], |piece| &rows[piece.clone()]);
-        // Nothing lies between 1 and 0.
-        query = query
-            .bind(rows.first().map_or(1, |row| row.seq))
-            .bind(rows.last().map_or(0, |row| row.seq));
-    }
-    let glued = query.fetch_all(connection).await?;
-    glued.iter().map(bytes_in).collect()
-}
-
-async fn by_lists(
-    connection: &mut SqliteConnection,
-    rows: &[Planned],
-    pieces: &[Range<usize>],
-) -> Result<Vec<Bytes>, Fault> {
-    let mut glued = Vec::with_capacity(pieces.len());
-    for piece in pieces {
-        let list = jsonb::integers(rows[piece.clone()].iter().map(|row| row.seq));
-        let row = sqlx::query(GLUED_LIST)
-            .bind(list)
-            .fetch_one(&mut *connection)
-            .await?;
-        glued.push(bytes_in(&row)?);
-    }
-    Ok(glued)
-}
-
-fn bytes_in(row: &SqliteRow) -> Result<Bytes, Fault> {
-    let bytes: Option<Vec<u8>> = row.try_get_unchecked(0)?;
-    Ok(bytes.unwrap_or_default().into())
-}
-
-/// The message of row `seq` in `body`. What cannot be read is fetched once more by itself before it
-/// counts as damaged: gluing and cutting must never be what damaged it.
-pub(super) async fn message(
+async fn read_alone(
     connection: &mut SqliteConnection,
     seq: i64,
-    body: &Bytes,
-) -> Result<Result<Message, body::Damage>, Fault> {
-    if let Ok(message) = body::read(body) {
-        return Ok(Ok(message));
-    }
-    let alone: Vec<u8> =
+) -> Result<Result<Message, Obstacle>, Fault> {
+    let body: Vec<u8> =
         sqlx::query_scalar("SELECT ifnull((SELECT body FROM outbox_messages WHERE seq = $1), x'')")
             .bind(seq)
             .fetch_one(connection)
             .await?;
-    Ok(body::read(&alone.into()))
+    Ok(body::read(&body.into()).map_err(Obstacle::Damaged))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn row(seq: i64, length: usize) -> Planned {
-        Planned {
-            seq,
+    fn unread(length: usize) -> Found {
+        Found {
+            seq: 1,
             attempts: 0,
-            blocked: false,
-            length,
-        }
-    }
-
-    #[test]
-    fn pieces_cover_every_row_once() {
-        for count in 0..40 {
-            let rows: Vec<_> = (0..count)
-                .map(|seq| row(seq, seq as usize * 7 % 5))
-                .collect();
-            let pieces = pieces(&rows);
-            assert!(pieces.len() <= PIECES);
-            let covered: Vec<_> = pieces.into_iter().flatten().collect();
-            assert_eq!(covered, (0..rows.len()).collect::<Vec<_>>());
+            message: Err(Obstacle::Unread(length)),
         }
     }
 
     #[test]
     fn one_read_takes_a_large_row_but_no_more_bytes_than_its_bound() {
         assert_eq!(fitting(&[]), 0);
-        assert_eq!(fitting(&[row(1, BYTES * 2), row(2, 1)]), 1);
+        assert_eq!(fitting(&[unread(BYTES * 2), unread(1)]), 1);
         assert_eq!(
-            fitting(&[row(1, BYTES / 2), row(2, BYTES / 2), row(3, 1)]),
+            fitting(&[unread(BYTES / 2), unread(BYTES / 2), unread(1)]),
             2
         );
     }

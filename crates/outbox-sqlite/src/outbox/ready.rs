@@ -85,7 +85,7 @@ async fn promote(
         }
         let rows = sqlx::query(
             "SELECT seq, ordering_key FROM outbox_messages \
-             WHERE state = 1 AND topic = $1 AND due_at <= $2 ORDER BY due_at LIMIT $3",
+             WHERE state = 1 AND topic = $1 AND due_at <= $2 ORDER BY due_at LIMIT +$3",
         )
         .bind(topic)
         .bind(now.as_micros())
@@ -103,7 +103,7 @@ async fn promote(
 
 async fn unpark(connection: &mut SqliteConnection, made: &mut MadeReady) -> Result<(), Fault> {
     let keys: Vec<String> =
-        sqlx::query_scalar("SELECT ordering_key FROM outbox_unparking LIMIT $1")
+        sqlx::query_scalar("SELECT ordering_key FROM outbox_unparking LIMIT +$1")
             .bind(KEYS)
             .fetch_all(&mut *connection)
             .await?;
@@ -134,7 +134,7 @@ async fn parked_rows(connection: &mut SqliteConnection, key: &str) -> Result<Vec
                 WHERE state IN (1, 2) AND ordering_key = $1 AND state = 1 AND skip = 0), \
                 9223372036854775807) \
             AND NOT EXISTS (SELECT 1 FROM outbox_parked_keys WHERE ordering_key = $1) \
-         ORDER BY seq LIMIT $2",
+         ORDER BY seq LIMIT +$2",
     )
     .bind(key)
     .bind(KEY_ROWS)

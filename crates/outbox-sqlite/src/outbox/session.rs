@@ -4,6 +4,7 @@
 //! every ready row again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use outbox_core::id::WorkerId;
@@ -32,10 +33,8 @@ pub(super) struct Session {
     again: BTreeMap<i64, Option<Key>>,
     /// The rows in `again`, by key.
     again_by_key: HashMap<Key, BTreeSet<i64>>,
-    /// Rows that were handed out and not settled, with their keys.
-    claimed: HashMap<i64, Option<Key>>,
-    /// Rows that are being settled, with their keys.
-    settling: HashMap<i64, Option<Key>>,
+    /// Rows that were handed out and not settled.
+    claimed: HashMap<i64, Claimed, BuildHasherDefault<SequenceHasher>>,
     /// The keys that are being blocked by that, as often as they are.
     blocking: Vec<Key>,
     /// Keys that a settlement blocked since the claim that is under way began.
@@ -53,8 +52,7 @@ impl Session {
             high: 0,
             again: BTreeMap::new(),
             again_by_key: HashMap::new(),
-            claimed: HashMap::new(),
-            settling: HashMap::new(),
+            claimed: HashMap::default(),
             blocking: Vec::new(),
             blocked_meanwhile: HashSet::new(),
         }
@@ -102,6 +100,7 @@ impl Session {
         if seq > self.high {
             return;
         }
+        self.left(seq);
         if let Some(key) = &key {
             let rows = self.again_by_key.entry(Arc::clone(key)).or_default();
             rows.insert(seq);
@@ -125,7 +124,8 @@ impl Session {
     /// Notes that a row is handed out.
     pub(super) fn hand_out(&mut self, seq: i64, key: Option<Key>) {
         self.left(seq);
-        self.claimed.insert(seq, key);
+        let settling = false;
+        self.claimed.insert(seq, Claimed { key, settling });
     }
 
     /// Whether a row is handed out.
@@ -136,54 +136,80 @@ impl Session {
     /// Begins to settle a row that is handed out; `blocks` says whether it is to block its key.
     /// Answers whether it is handed out, and not being settled already.
     pub(super) fn begin_to_settle(&mut self, seq: i64, blocks: bool) -> bool {
-        let Some(key) = self.claimed.remove(&seq) else {
+        let Some(row) = self.claimed.get_mut(&seq).filter(|row| !row.settling) else {
             return false;
         };
+        row.settling = true;
         if blocks {
-            self.blocking.extend(key.clone());
+            self.blocking.extend(row.key.clone());
         }
-        self.settling.insert(seq, key);
         true
     }
 
     /// Notes that a row is settled; `blocks` as when that began.
     pub(super) fn settled(&mut self, seq: i64, blocks: bool) {
-        if let Some(Some(key)) = self.end_settling(seq, blocks)
-            && blocks
-        {
+        let key = self.claimed.remove(&seq).and_then(|row| row.key);
+        if let (Some(key), true) = (key, blocks) {
+            self.unblock(&key);
             self.blocked_meanwhile.insert(key);
         }
     }
 
-    /// Notes that a row is settled as untried: it is ready again.
+    /// Notes that a row was not tried, or never told to the claimer: it is ready again.
     pub(super) fn released(&mut self, seq: i64) {
-        if let Some(key) = self.end_settling(seq, false) {
-            self.ready_again(seq, key);
+        if let Some(row) = self.claimed.remove(&seq) {
+            self.ready_again(seq, row.key);
         }
     }
 
     /// Notes that nobody knows whether a row is settled: it counts as handed out.
     pub(super) fn unsettled(&mut self, seq: i64, blocks: bool) {
         self.uncertain = true;
-        if let Some(key) = self.end_settling(seq, blocks) {
-            self.claimed.insert(seq, key);
+        let Some(row) = self.claimed.get_mut(&seq) else {
+            return;
+        };
+        row.settling = false;
+        if let (Some(key), true) = (row.key.clone(), blocks) {
+            self.unblock(&key);
         }
     }
 
-    /// Takes back a row that was never told to the claimer.
-    pub(super) fn take_back(&mut self, seq: i64) {
-        if let Some(key) = self.claimed.remove(&seq) {
-            self.ready_again(seq, key);
+    fn unblock(&mut self, key: &str) {
+        if let Some(place) = self.blocking.iter().position(|blocked| **blocked == *key) {
+            self.blocking.swap_remove(place);
+        }
+    }
+}
+
+/// A row that was handed out.
+#[derive(Debug)]
+struct Claimed {
+    key: Option<Key>,
+    /// Whether a settlement of it is under way.
+    settling: bool,
+}
+
+/// Sequences are dense and nobody chooses them: one multiplication spreads them well enough.
+#[derive(Default)]
+struct SequenceHasher(u64);
+
+impl Hasher for SequenceHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte) ^ self.0);
         }
     }
 
-    fn end_settling(&mut self, seq: i64, blocks: bool) -> Option<Option<Key>> {
-        let key = self.settling.remove(&seq)?;
-        if let (Some(key), true) = (&key, blocks) {
-            let place = self.blocking.iter().position(|blocked| blocked == key);
-            place.map(|place| self.blocking.swap_remove(place));
-        }
-        Some(key)
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
+    }
+
+    fn write_i64(&mut self, number: i64) {
+        self.write_u64(number as u64);
     }
 }
 
@@ -230,6 +256,15 @@ mod tests {
     }
 
     #[test]
+    fn a_row_whose_key_was_forgotten_holds_nothing_up() {
+        let mut session = session();
+        session.met(9);
+        session.ready_again(4, key("k"));
+        session.ready_again(4, None);
+        assert!(session.is_in_order(9, Some("k")));
+    }
+
+    #[test]
     fn a_key_that_is_blocked_while_a_claim_looks_is_out_of_order() {
         let mut session = session();
         session.met(4);
@@ -258,7 +293,7 @@ mod tests {
         session.met(4);
         session.ready_again(5, key("k"));
         assert_eq!(session.again_count(), 0);
-        session.take_back(4);
+        session.released(4);
         assert_eq!(session.again_count(), 0, "it was not handed out");
     }
 

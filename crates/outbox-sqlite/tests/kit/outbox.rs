@@ -84,7 +84,7 @@ impl OutboxStore for Store {
     async fn corrupt(&self, sequence: Sequence) -> Result<(), BoxError> {
         let mut connection = self.connect().await?;
         let damage =
-            "UPDATE outbox_messages SET body = substr(body, 1, 60) || x'ff' WHERE seq = ?1";
+            "UPDATE outbox_messages SET body = substr(body, 1, length(body) - 1) WHERE seq = ?1";
         let damaged = sqlx::query(damage)
             .bind(sequence.0 as i64)
             .execute(&mut connection)

@@ -35,6 +35,9 @@ pub struct OutboxCapabilities {
     pub refuses_outside_transaction: bool,
     /// Whether the harness can damage a stored row; true by default.
     pub corruption: bool,
+    /// Whether its signals are given only where something may have become claimable, and never for
+    /// nothing, as [`crate::signal::Wake`] allows; false by default.
+    pub quiet_wake: bool,
 }
 
 impl Default for OutboxCapabilities {
@@ -45,6 +48,7 @@ impl Default for OutboxCapabilities {
             transactions: true,
             refuses_outside_transaction: true,
             corruption: true,
+            quiet_wake: false,
         }
     }
 }

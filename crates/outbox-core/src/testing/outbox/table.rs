@@ -48,6 +48,16 @@ pub(super) const CORRUPTION: Needs = Requirement {
     met: |capabilities| capabilities.corruption,
 };
 
+pub(super) const QUIET: Needs = Requirement {
+    what: "needs signals that are never given for nothing",
+    met: |capabilities| capabilities.quiet_wake,
+};
+
+pub(super) const QUIET_TRANSACTIONS: Needs = Requirement {
+    what: "needs appends that join a transaction, and signals that are never given for nothing",
+    met: |capabilities| (TRANSACTIONS.met)(capabilities) && (QUIET.met)(capabilities),
+};
+
 const TOPICS: &[&[OutboxCase]] = &[
     append::CASES,
     duplicates::CASES,

@@ -4,7 +4,7 @@ use futures_util::FutureExt;
 
 use super::harness::OutboxHarness;
 use super::scene::{START, Scene, after, keyed, message, messages};
-use super::table::{OutboxCase, TRANSACTIONS};
+use super::table::{OutboxCase, QUIET, QUIET_TRANSACTIONS, TRANSACTIONS};
 use crate::signal::WakeListener;
 use crate::status::OnFailure;
 use crate::testing::kit::{CaseResult, case};
@@ -14,15 +14,19 @@ pub(super) const CASES: &[OutboxCase] = &[
     case!("5.1", a_commit_wakes_the_relay, TRANSACTIONS),
     case!("5.2", an_append_on_another_handle_wakes_the_relay),
     case!("5.1", a_message_appended_before_the_wait_is_not_missed),
-    case!("12.21", nothing_wakes_before_the_commit, TRANSACTIONS),
-    case!("12.21", settling_published_messages_wakes_nobody),
-    case!("5.4", an_idle_claim_wakes_nobody),
     case!("5.1", a_release_wakes_those_who_stand_by),
     case!("5.1", resuming_a_key_wakes_the_relay),
+    case!("5.4", idle_relays_come_to_rest),
+    case!("12.21", nothing_wakes_before_the_commit, QUIET_TRANSACTIONS),
+    case!("12.21", settling_published_messages_wakes_nobody, QUIET),
+    case!("12.21", an_idle_claim_wakes_nobody, QUIET),
 ];
 
 /// How long a signal may take; far more than any backend promises, so that a slow machine passes.
 const SOON: Duration = Duration::from_secs(10);
+
+/// How long a relay that is not woken counts as at rest, and how often it may be woken before.
+const REST: (Duration, usize) = (Duration::from_millis(100), 20);
 
 async fn woken(mut listener: WakeListener) -> CaseResult {
     let wait = tokio::time::timeout(SOON, listener.notified()).await;
@@ -49,7 +53,9 @@ async fn a_commit_wakes_the_relay(harness: &dyn OutboxHarness) -> CaseResult {
     open.append(&[message("a")]).await?;
     let listener = scene.outbox.wake().listen();
     open.commit().await?;
-    woken(listener).await
+    woken(listener).await?;
+    assert_eq!(scene.relay.drain(10, START).await?, ["a"]);
+    Ok(())
 }
 
 async fn an_append_on_another_handle_wakes_the_relay(harness: &dyn OutboxHarness) -> CaseResult {
@@ -134,4 +140,31 @@ async fn resuming_a_key_wakes_the_relay(harness: &dyn OutboxHarness) -> CaseResu
     woken(listener).await?;
     assert_eq!(scene.relay.drain(10, START).await?, ["b"]);
     Ok(())
+}
+
+/// Two relays that look whenever they are woken, after all is done, stop waking each other.
+async fn idle_relays_come_to_rest(harness: &dyn OutboxHarness) -> CaseResult {
+    let scene = Scene::keeping_published(harness).await?;
+    let second = scene.relay(2).await?;
+    let mut listener = scene.outbox.wake().listen();
+    let mut other = second.outbox.wake().listen();
+    scene
+        .append(&[message("later").due_at(after(60)), message("now")])
+        .await?;
+    assert_eq!(scene.relay.drain(10, START).await?, ["now"]);
+    let (silence, most) = REST;
+    for _ in 0..most {
+        let woken = async {
+            tokio::select! {
+                () = listener.notified() => {}
+                () = other.notified() => {}
+            }
+        };
+        if tokio::time::timeout(silence, woken).await.is_err() {
+            return Ok(());
+        }
+        assert!(scene.relay.take(10, START).await?.is_empty());
+        assert!(second.take(10, START).await?.is_empty());
+    }
+    Err("idle relays wake each other for ever".into())
 }
