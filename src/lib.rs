@@ -29,9 +29,6 @@ mod texts {
         };
     }
     text!(Configuration, "../docs/configuration.md");
-    text!(Guarantees, "../docs/guarantees.md");
-    text!(Operations, "../docs/operations.md");
     text!(Testing, "../docs/testing.md");
     text!(WritingABackend, "../docs/writing-a-backend.md");
-    text!(Contributing, "../CONTRIBUTING.md");
 }

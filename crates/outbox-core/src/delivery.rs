@@ -57,6 +57,7 @@ pub struct Unreadable {
 
 /// A message at rest: it could not be delivered, and stays until an operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[doc(alias = "DlqEntry")]
 pub struct Quarantined {
     /// Where it stood: the row's or entry's own name.
     pub place: String,

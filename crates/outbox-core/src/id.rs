@@ -15,6 +15,9 @@ use crate::time::Timestamp;
 /// destination.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[doc(alias = "task_id")]
+#[doc(alias = "EventId")]
+#[doc(alias = "event_id")]
 pub struct MessageId(Uuid);
 
 impl MessageId {
@@ -69,6 +72,7 @@ pub struct InvalidId(#[source] uuid::Error);
 /// that a restarted process cannot be mistaken for its predecessor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[doc(alias = "processor_name")]
 pub struct WorkerId(Uuid);
 
 impl WorkerId {

@@ -45,6 +45,7 @@ pub struct Kind {
     /// The type's name, as `order.placed`; at most [`Limits::name_bytes`] long.
     pub name: String,
     /// The version of the type's shape; 1 by default.
+    #[doc(alias = "event_version")]
     pub version: u32,
 }
 
@@ -76,6 +77,7 @@ impl fmt::Display for Kind {
 /// Named texts that travel with a message unchanged; names are unique, order is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
+#[doc(alias = "metadata")]
 pub struct Headers(Vec<(String, String)>);
 
 impl Headers {
@@ -401,6 +403,8 @@ fn at_most(what: &str, actual: usize, limit: usize) -> Result<()> {
 /// A message as it is stored and told: the same in every attempt, at every destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[doc(alias = "OutboxEntry")]
+#[doc(alias = "EventOutbox")]
+#[doc(alias = "envelope")]
 pub struct Message {
     /// The message's identity: what consumers deduplicate on.
     pub id: MessageId,

@@ -99,6 +99,7 @@ pub struct QueueStats {
     pub ready: u64,
     /// Entries delivered and not settled.
     #[doc(alias = "pending")]
+    #[doc(alias = "PEL")]
     pub in_flight: u64,
     /// Entries that wait for their due time.
     pub delayed: u64,
@@ -149,6 +150,7 @@ pub struct MessageReport {
     /// The message's ordering key.
     pub ordering_key: Option<String>,
     /// The number of this attempt, from 1.
+    #[doc(alias = "attempt_number")]
     pub attempt: u32,
     /// From the message's creation to the end of this attempt.
     pub age: Duration,
@@ -190,6 +192,7 @@ pub struct BatchReport {
     /// Whether a relay or a worker tells this.
     pub stage: Stage,
     /// Who worked.
+    #[doc(alias = "processor_id")]
     pub worker: WorkerId,
     /// The destination's or the queue's name.
     pub destination: String,
@@ -246,6 +249,7 @@ impl Tally {
 
 /// What a graceful stop left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[doc(alias = "GetWorkerStats")]
 pub struct StopReport {
     /// Everything done since the start.
     pub tally: Tally,

@@ -14,6 +14,7 @@ pub const HISTORY_LENGTH: usize = 16;
 
 /// Where a message stands in its outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[doc(alias = "status")]
 pub enum MessageStatus {
     /// To be published as soon as a relay comes to it.
     Ready,
@@ -31,12 +32,16 @@ pub enum MessageStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptRecord {
     /// When the attempt began.
+    #[doc(alias = "started_at")]
     pub at: Timestamp,
     /// How long it took.
+    #[doc(alias = "duration_ms")]
+    #[doc(alias = "completed_at")]
     pub duration: Duration,
     /// A short stable word for what went wrong, as `failed`.
     pub kind: String,
     /// The error's text with its causes, cut to [`ERROR_TEXT_BYTES`].
+    #[doc(alias = "error_message")]
     pub error: String,
 }
 

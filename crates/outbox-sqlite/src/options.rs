@@ -66,6 +66,7 @@ impl SqliteOptions {
     /// The defaults for the database file at `path`; the file and its folder are made where they
     /// are missing.
     #[doc(alias = "OUTBOX_PATH")]
+    #[doc(alias = "DATABASE_URL")]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),

@@ -13,6 +13,7 @@ pub enum Semantics {
     AtLeastOnce,
     /// As [`Semantics::AtLeastOnce`], with a deduplication claim or an inbox around the handler, so
     /// that a repeated delivery has no second effect.
+    #[doc(alias = "idempotent_consumer")]
     EffectivelyOnce,
 }
 
@@ -27,6 +28,7 @@ pub struct ConsumerConfig {
     pub retry: RetryPolicy,
     /// Stops handling while the handler keeps failing: it opens after 20 failures in a row by
     /// default; no breaker where `None`.
+    #[doc(alias = "CircuitBreakerEnabled")]
     pub breaker: Option<BreakerConfig>,
     /// How long a deduplication claim lasts unless it is extended, at a third of the worker's
     /// lease; 10 s by default.

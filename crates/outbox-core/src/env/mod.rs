@@ -1,5 +1,6 @@
 //! Settings from the environment: `OUTBOX_*` variables, read at once, with every problem told.
 
+mod apply;
 mod config;
 mod nearest;
 mod parse;

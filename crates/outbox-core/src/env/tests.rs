@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::consume::{ConsumerConfig, WorkerConfig};
 use crate::error::ConfigError;
+use crate::produce::ProducerConfig;
 use crate::publish::{CompositeConfig, Strategy};
 use crate::relay::RelayConfig;
 
@@ -161,4 +162,87 @@ fn the_tables_defaults_are_those_of_the_configurations() {
         (Some(relay.grace), Some(worker.grace))
     );
     assert_eq!(env.retention, Some(relay.retention));
+}
+
+#[test]
+fn what_the_environment_does_not_say_is_left_to_the_defaults() {
+    let env = EnvConfig::default();
+    assert_eq!(env.producer(), ProducerConfig::default());
+    assert_eq!(env.relay(), RelayConfig::default());
+    assert_eq!(env.consumer(), ConsumerConfig::default());
+    assert_eq!(env.worker(), WorkerConfig::default());
+}
+
+#[test]
+fn a_number_of_retries_comes_on_top_of_the_first_attempt() {
+    let env = read(&[("OUTBOX_MAX_RETRIES", "0")]).unwrap();
+    assert_eq!(env.relay().retry.max_attempts, 1);
+    let env = read(&[("OUTBOX_MAX_RETRIES", "8")]).unwrap();
+    assert_eq!(env.producer().retry.max_attempts, 9);
+    assert_eq!(env.relay().retry.max_attempts, 9);
+    assert_eq!(env.consumer().retry.max_attempts, 9);
+}
+
+#[test]
+fn settings_reach_everyone_whom_they_are_about() {
+    let env = read(&[
+        ("OUTBOX_BATCH_SIZE", "50"),
+        ("OUTBOX_POLL_INTERVAL", "5s"),
+        ("OUTBOX_LEASE", "1m"),
+        ("OUTBOX_BACKOFF_BASE", "1s"),
+        ("OUTBOX_BACKOFF_CAP", "10m"),
+        ("OUTBOX_CIRCUIT_BREAKER_MAX_FAILURES", "3"),
+        ("OUTBOX_CIRCUIT_BREAKER_RESET_TIMEOUT", "2s"),
+        ("OUTBOX_CIRCUIT_BREAKER_MAX_RESET_TIMEOUT", "4s"),
+        ("OUTBOX_PUBLISH_TIMEOUT", "6s"),
+        ("OUTBOX_WORKER_COUNT", "7"),
+        ("OUTBOX_PREFETCH", "0"),
+        ("OUTBOX_HANDLER_TIMEOUT", "8s"),
+        ("OUTBOX_GRACE_PERIOD", "9s"),
+        ("OUTBOX_RETENTION", "30d"),
+    ])
+    .unwrap();
+    let (relay, consumer, worker) = (env.relay(), env.consumer(), env.worker());
+    let seconds = Duration::from_secs;
+    assert_eq!((relay.batch_ceiling, worker.batch), (50, 50));
+    assert_eq!(env.producer().batch_size, 50);
+    assert_eq!(
+        (relay.safety_poll, worker.safety_poll),
+        (seconds(5), seconds(5))
+    );
+    assert_eq!((relay.lease, worker.lease), (seconds(60), seconds(60)));
+    assert_eq!(relay.retry.backoff.base, seconds(1));
+    assert_eq!(relay.retry.backoff.cap, seconds(600));
+    assert_eq!(relay.retry, consumer.retry);
+    assert_eq!(relay.retry, env.producer().retry);
+    assert_eq!(relay.breaker.max_failures, 3);
+    assert_eq!(relay.breaker.reset_timeout, seconds(2));
+    assert_eq!(relay.breaker.max_reset_timeout, seconds(4));
+    assert_eq!(consumer.breaker, Some(relay.breaker));
+    assert_eq!(relay.publish_timeout, seconds(6));
+    assert_eq!((worker.concurrency, worker.prefetch), (7, 0));
+    assert_eq!(consumer.handler_timeout, seconds(8));
+    assert_eq!((relay.grace, worker.grace), (seconds(9), seconds(9)));
+    assert_eq!(relay.retention, seconds(30 * 86_400));
+}
+
+#[test]
+fn a_handled_id_is_remembered_longer_than_it_may_be_sent_again() {
+    let env = read(&[("OUTBOX_RETENTION", "30d"), ("OUTBOX_LEASE", "1m")]).unwrap();
+    assert!(env.consumer().remember > env.relay().retention);
+    assert!(env.consumer().claim_lease >= env.worker().lease);
+}
+
+#[test]
+fn any_batch_size_that_is_accepted_makes_a_valid_relay() {
+    for size in ["1", "15", "16", "100000"] {
+        let env = read(&[("OUTBOX_BATCH_SIZE", size)]).unwrap();
+        assert_eq!(env.relay().validate(), Ok(()), "{size}");
+    }
+}
+
+#[test]
+fn a_base_alone_is_not_cut_by_the_default_cap() {
+    let env = read(&[("OUTBOX_BACKOFF_BASE", "5m")]).unwrap();
+    assert_eq!(env.relay().retry.backoff.cap, Duration::from_secs(300));
 }

@@ -18,8 +18,10 @@ use crate::message::RetryOverride;
 #[doc(alias = "max_retries")]
 pub struct RetryPolicy {
     /// The attempts before quarantine, the first one included; 8 by default, at least 1.
+    #[doc(alias = "threshold")]
     pub max_attempts: u32,
     /// The delays between them.
+    #[doc(alias = "error_retry_interval_seconds")]
     pub backoff: Backoff,
 }
 

@@ -39,10 +39,13 @@ pub struct Settlement {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It was published: it is deleted, or kept for the retention window.
+    #[doc(alias = "record_success")]
     Published,
     /// It failed: try again at `due_at`. Counts an attempt.
+    #[doc(alias = "record_failure")]
     Retry {
         /// When to try again.
+        #[doc(alias = "next_retry_at")]
         due_at: Timestamp,
         /// What went wrong.
         failure: AttemptRecord,
@@ -50,6 +53,7 @@ pub enum Outcome {
         on_failure: OnFailure,
     },
     /// It failed for the last time, or was refused: move it to quarantine. Counts an attempt.
+    #[doc(alias = "quarantine_events")]
     Quarantine {
         /// What went wrong.
         failure: AttemptRecord,
@@ -120,6 +124,8 @@ pub trait Outbox: Send + Sync {
     ///
     /// # Errors
     /// [`crate::OutboxError::Backend`] where the store failed.
+    #[doc(alias = "heartbeat_at")]
+    #[doc(alias = "is_active")]
     async fn extend(&self, tokens: &[LeaseToken], until: Timestamp) -> Result<Vec<LeaseToken>>;
 
     /// Ends every lease that `owner` holds; what it claimed and did not settle is claimable again.
@@ -145,6 +151,7 @@ pub trait Outbox: Send + Sync {
     ///
     /// # Errors
     /// [`crate::OutboxError::Backend`] where the store failed.
+    #[doc(alias = "GetStats")]
     async fn stats(&self, now: Timestamp) -> Result<OutboxStats>;
 
     /// The signal that something may have become claimable: given after each commit that appends,

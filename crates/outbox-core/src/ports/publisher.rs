@@ -21,6 +21,7 @@ use crate::status::Ordering;
 /// A dropped call may have sent any of its messages.
 #[async_trait]
 #[doc(alias = "EventPublisher")]
+#[doc(alias = "CustomPublisher")]
 pub trait Publisher: Send + Sync {
     /// The publisher's name, for breakers, metrics and failure records; stable over its life.
     #[doc(alias = "GetName")]

@@ -170,5 +170,6 @@ pub trait Queue: Send + Sync {
     ///
     /// # Errors
     /// [`crate::OutboxError::Backend`] where the broker failed.
+    #[doc(alias = "GetStats")]
     async fn stats(&self, now: Timestamp) -> Result<QueueStats>;
 }

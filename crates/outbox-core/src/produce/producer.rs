@@ -16,6 +16,7 @@ use crate::time::SystemClock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProducerConfig {
     /// The most messages that are persisted in one transaction; 500 by default, from 1 to 100,000.
+    #[doc(alias = "TASK_SUBMIT_BATCH_SIZE")]
     pub batch_size: usize,
     /// How often and after which delays a batch is appended again when the outbox is busy or away.
     pub retry: RetryPolicy,

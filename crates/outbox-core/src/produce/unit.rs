@@ -45,6 +45,7 @@ pub enum WorkError<E> {
 #[doc(alias = "CombineOperations")]
 #[doc(alias = "ExecuteBatch")]
 #[doc(alias = "OutboxEnabledAggregateRepository")]
+#[doc(alias = "NewOutboxEnabledAggregateRepository")]
 pub async fn execute_with_outbox<U, W, E>(
     unit: &U,
     appender: &dyn Appender<U::Tx>,

@@ -47,6 +47,7 @@ use crate::store::{At, SqliteStore};
 /// ```
 #[derive(Clone, Debug)]
 #[doc(alias = "SqliteTaskOutbox")]
+#[doc(alias = "event_outbox")]
 pub struct SqliteOutbox {
     store: SqliteStore,
 }

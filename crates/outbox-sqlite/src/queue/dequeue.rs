@@ -15,9 +15,22 @@ use crate::error::Fault;
 /// The shortest wait of a caller that does not recover what he was told is stuck.
 const BREATH: Duration = Duration::from_millis(50);
 
-pub(super) const READ: &str = "SELECT head, tail, token FROM outbox_queues WHERE queue = ?1";
+pub(super) const OPEN: &str = "\
+    BEGIN IMMEDIATE; SELECT head, tail, token FROM outbox_queues WHERE queue = $1";
 
-pub(super) const WRITE: &str = "UPDATE outbox_queues SET head = ?2, token = ?3 WHERE queue = ?1";
+/// Claims a run, where there is one, and moves the head behind it.
+pub(super) const CLOSE: &str = "\
+    INSERT INTO outbox_claims (queue, token, low, high, owner, expires_at) \
+    SELECT $1, $2, $3, $4, $5, $6 WHERE $3 <= $4; \
+    UPDATE outbox_queues SET head = $7, token = $2 WHERE queue = $1; \
+    COMMIT";
+
+/// How far a queue has come.
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    head: i64,
+    tail: i64,
+}
 
 impl Inner {
     /// Hands out what there is, waiting for the first of it.
@@ -71,9 +84,15 @@ impl Inner {
         view: View,
     ) -> Result<DequeueReport, Fault> {
         let mut writer = self.store.swift_writer().await?;
-        writer.begin().await?;
-        let handed_out = self.lease_next(writer.connection(), request, now).await?;
-        writer.commit().await?;
+        let connection = writer.connection();
+        let (position, token) = self.begin_at_head(connection).await?;
+        let holder = Holder {
+            owner: request.owner,
+            until: now + request.lease,
+            token,
+        };
+        let handed_out = self.hand_out(connection, request.max, (holder, now), (position, view));
+        let handed_out = handed_out.await?;
         writer.finish();
         if handed_out.is_empty() {
             return Ok(DequeueReport::default());
@@ -83,45 +102,38 @@ impl Inner {
         Ok(report)
     }
 
-    /// Leases the next entries: those that were given back and are due, and then fresh ones.
-    async fn lease_next(
+    /// Begins a transaction; answers how far the queue has come, and the next token.
+    async fn begin_at_head(
         &self,
         connection: &mut SqliteConnection,
-        request: &DequeueRequest,
-        now: Timestamp,
+    ) -> Result<(Position, i64), Fault> {
+        let open = sqlx::query(OPEN).bind(self.queue);
+        let row = open.fetch_one(connection).await?;
+        let position = Position {
+            head: row.try_get(0)?,
+            tail: row.try_get(1)?,
+        };
+        Ok((position, row.try_get::<i64, _>(2)? + 1))
+    }
+
+    /// Leases the next entries, those that were given back and are due, and then fresh ones; and
+    /// commits.
+    async fn hand_out(
+        &self,
+        connection: &mut SqliteConnection,
+        max: usize,
+        (holder, now): (Holder, Timestamp),
+        (position, view): (Position, View),
     ) -> Result<HandedOut, Fault> {
-        let row = sqlx::query(READ)
-            .bind(self.queue)
-            .fetch_one(&mut *connection)
-            .await?;
-        let (head, tail): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        let holder = Holder {
-            owner: request.owner,
-            until: now + request.lease,
-            token: row.try_get::<i64, _>(2)? + 1,
-        };
-        let due = (holder, now);
-        let returned = self
-            .take_returned(connection, Returned::Due, due, request.max)
-            .await?;
-        let room = request.max.saturating_sub(returned);
-        let fresh = Run {
-            low: head + 1,
-            high: tail,
-        };
-        let run = self.claim_first(connection, fresh, holder, room).await?;
-        // Where no entry lies beyond the head, its places were never filled.
-        let head = match run {
-            Some(run) => run.high,
-            None if room > 0 => tail,
-            None => head,
-        };
-        sqlx::query(WRITE)
-            .bind(self.queue)
-            .bind(head)
-            .bind(holder.token)
-            .execute(connection)
-            .await?;
+        let mut returned = 0;
+        if view.has_due(now) {
+            let due = (holder, now);
+            let take = self.take_returned(connection, Returned::Due, due, max);
+            returned = take.await?;
+        }
+        let room = max.saturating_sub(returned);
+        let (run, head) = first_fresh(connection, position, room).await?;
+        self.commit_head(connection, run, holder, head).await?;
         Ok(HandedOut {
             holder,
             runs: run.into_iter().collect(),
@@ -129,24 +141,47 @@ impl Inner {
         })
     }
 
-    /// Claims up to `room` entries at the start of `run`.
-    async fn claim_first(
+    /// Writes what was handed out, and commits.
+    async fn commit_head(
         &self,
         connection: &mut SqliteConnection,
-        run: Run,
+        run: Option<Run>,
         holder: Holder,
-        room: usize,
-    ) -> Result<Option<Run>, Fault> {
-        if room == 0 || run.low > run.high {
-            return Ok(None);
-        }
-        let Some(high) = measure(connection, run, room).await?.high else {
-            return Ok(None);
-        };
-        let claimed = Run { high, ..run };
-        self.claim(connection, claimed, holder).await?;
-        Ok(Some(claimed))
+        head: i64,
+    ) -> Result<(), Fault> {
+        let run = run.unwrap_or(Run::NONE);
+        sqlx::query(CLOSE)
+            .bind(self.queue)
+            .bind(holder.token)
+            .bind(run.low)
+            .bind(run.high)
+            .bind(&holder.owner.as_bytes()[..])
+            .bind(holder.until.as_micros())
+            .bind(head)
+            .execute(connection)
+            .await?;
+        Ok(())
     }
+}
+
+/// The next entries that were never handed out, up to `room` of them, and the head behind them.
+async fn first_fresh(
+    connection: &mut SqliteConnection,
+    Position { head, tail }: Position,
+    room: usize,
+) -> Result<(Option<Run>, i64), Fault> {
+    let fresh = Run {
+        low: head + 1,
+        high: tail,
+    };
+    if room == 0 || head >= tail {
+        return Ok((None, head));
+    }
+    Ok(match measure(connection, fresh, room).await?.high {
+        Some(high) => (Some(Run { high, ..fresh }), high),
+        // These places were never filled.
+        None => (None, tail),
+    })
 }
 
 /// How long nothing can change by itself.

@@ -17,9 +17,11 @@ const MOST_MESSAGES: usize = 1_000;
 /// About the most bytes that one statement takes, where it takes more than one message.
 const MOST_BYTES: usize = 4 << 20;
 
-pub(super) const READ: &str = "SELECT tail, depth FROM outbox_queues WHERE queue = ?1";
+pub(super) const OPEN: &str =
+    "BEGIN IMMEDIATE; SELECT tail, depth FROM outbox_queues WHERE queue = $1";
 
-pub(super) const WRITE: &str = "UPDATE outbox_queues SET tail = ?2, depth = ?3 WHERE queue = ?1";
+pub(super) const CLOSE: &str =
+    "UPDATE outbox_queues SET tail = $2, depth = $3 WHERE queue = $1; COMMIT";
 
 /// Remembers the ids that are news, each with the place that its entry is to have.
 pub(super) const REMEMBER: &str = "\
@@ -78,9 +80,8 @@ impl Inner {
         }
         let now = self.store.options().clock.now();
         let mut writer = self.store.writer().await?;
-        writer.begin().await?;
         let connection = writer.connection();
-        let before = self.ledger(connection).await?;
+        let before = self.begin_at_tail(connection).await?;
         let (mut ledger, mut fates) = (before, Vec::with_capacity(messages.len()));
         for chunk in chunks(messages) {
             fates.extend(self.add(connection, chunk, &mut ledger, now).await?);
@@ -88,19 +89,18 @@ impl Inner {
         if ledger == before {
             // Nothing is news; not even a commit is owed.
             writer.rollback().await?;
-            writer.finish();
         } else {
-            self.write_ledger(connection, ledger).await?;
             self.sweep_along(connection, now, messages.len()).await?;
-            writer.commit().await?;
-            writer.finish();
+            self.commit_tail(connection, ledger).await?;
             self.store.announce();
         }
+        writer.finish();
         Ok(self.tell(&fates, ledger.depth))
     }
 
-    async fn ledger(&self, connection: &mut SqliteConnection) -> Result<Ledger, Fault> {
-        let row = sqlx::query(READ)
+    /// Begins a transaction; answers how far the queue has come.
+    async fn begin_at_tail(&self, connection: &mut SqliteConnection) -> Result<Ledger, Fault> {
+        let row = sqlx::query(OPEN)
             .bind(self.queue)
             .fetch_one(connection)
             .await?;
@@ -110,12 +110,13 @@ impl Inner {
         })
     }
 
-    async fn write_ledger(
+    /// Writes how far the queue has come, and commits.
+    async fn commit_tail(
         &self,
         connection: &mut SqliteConnection,
         ledger: Ledger,
     ) -> Result<(), Fault> {
-        sqlx::query(WRITE)
+        sqlx::query(CLOSE)
             .bind(self.queue)
             .bind(ledger.tail)
             .bind(ledger.depth)

@@ -48,9 +48,8 @@ impl Inner {
             return Ok(Vec::new());
         }
         let mut writer = self.store.swift_writer().await?;
-        writer.begin().await?;
         let connection = writer.connection();
-        let holding = self.holding(connection, receipts, Proof::Row).await?;
+        let holding = self.begin_holding(connection, receipts, Proof::Row).await?;
         let held = holding.held.iter().flatten();
         let (mut fresh, mut returned) = (HashSet::new(), Vec::new());
         for held in held {

@@ -9,9 +9,10 @@ use super::run::Run;
 use crate::codec::jsonb;
 use crate::error::Fault;
 
-pub(super) const CLAIMS: &str = "\
+pub(super) const OPEN: &str = "\
+    BEGIN IMMEDIATE; \
     SELECT token, low, high, expires_at, owner FROM outbox_claims \
-    WHERE queue = ?1 AND token IN (SELECT value FROM json_each(?2)) ORDER BY token, low";
+    WHERE queue = $1 AND token IN (SELECT value FROM json_each($2)) ORDER BY token, low";
 
 pub(super) const RETURNED: &str = "\
     SELECT place, token, owner FROM outbox_returned \
@@ -58,14 +59,14 @@ pub(super) struct Holding {
 }
 
 impl Inner {
-    /// Finds out what each of `receipts` still holds.
-    pub(super) async fn holding(
+    /// Begins a transaction, and finds out what each of `receipts` still holds.
+    pub(super) async fn begin_holding(
         &self,
         connection: &mut SqliteConnection,
         receipts: &[Receipt],
         proof: Proof,
     ) -> Result<Holding, Fault> {
-        let claims = self.claims(connection, receipts).await?;
+        let claims = self.begin_with_claims(connection, receipts).await?;
         let in_a_run = |receipt: &Receipt| {
             let place = self.span.place(receipt.entry)?;
             covers(&claims, receipt, place).then_some(Held::Fresh(place))
@@ -80,13 +81,14 @@ impl Inner {
         Ok(Holding { claims, held })
     }
 
-    async fn claims(
+    /// Begins a transaction; answers the claims that the receipts name.
+    async fn begin_with_claims(
         &self,
         connection: &mut SqliteConnection,
         receipts: &[Receipt],
     ) -> Result<Vec<Claimed>, Fault> {
         let tokens: BTreeSet<_> = receipts.iter().filter_map(token).collect();
-        let rows = sqlx::query(CLAIMS)
+        let rows = sqlx::query(OPEN)
             .bind(self.queue)
             .bind(jsonb::integers(tokens))
             .fetch_all(connection)

@@ -31,7 +31,12 @@ pub(super) struct View {
 impl View {
     /// Whether there is anything to hand out at `now`.
     pub(super) fn has_work(self, now: Timestamp) -> bool {
-        self.fresh || self.next_due.is_some_and(|due| due <= now)
+        self.fresh || self.has_due(now)
+    }
+
+    /// Whether an entry that was given back is due at `now`.
+    pub(super) fn has_due(self, now: Timestamp) -> bool {
+        self.next_due.is_some_and(|due| due <= now)
     }
 }
 

@@ -28,6 +28,11 @@ pub(super) const END: &str =
 pub(super) const CUT: &str = "\
     UPDATE outbox_claims SET low = ?4 WHERE queue = ?1 AND token = ?2 AND low = ?3";
 
+/// Ends the claims under a token of which nothing is left.
+pub(super) const END_EMPTY: &str = "\
+    DELETE FROM outbox_claims WHERE queue = ?1 AND token = ?2 \
+    AND NOT EXISTS (SELECT 1 FROM outbox_entries WHERE place BETWEEN low AND high)";
+
 /// A claim whose lease has ended.
 struct Ended {
     token: i64,
@@ -157,6 +162,8 @@ impl Inner {
             .execute(&mut *connection)
             .await?;
         // The rest of the run may have been settled already.
-        self.end_claims(connection, [ended.token]).await
+        let end = sqlx::query(END_EMPTY).bind(self.queue).bind(ended.token);
+        end.execute(connection).await?;
+        Ok(())
     }
 }

@@ -59,6 +59,11 @@ pub(super) struct Run {
     pub(super) high: i64,
 }
 
+impl Run {
+    /// A run without any place in it.
+    pub(super) const NONE: Self = Self { low: 1, high: 0 };
+}
+
 /// What one call hands out.
 #[derive(Debug)]
 pub(super) struct HandedOut {

@@ -40,13 +40,13 @@ pub(super) const DELETE: &str =
 pub(super) const DELETE_RETURNED: &str =
     "DELETE FROM outbox_returned WHERE place IN (SELECT value FROM json_each(?1))";
 
-/// Ends the claims of which nothing is left.
-pub(super) const END_CLAIMS: &str = "\
-    DELETE FROM outbox_claims WHERE queue = ?1 \
-    AND token IN (SELECT value FROM json_each(?2)) \
-    AND NOT EXISTS (SELECT 1 FROM outbox_entries WHERE place BETWEEN low AND high)";
-
-pub(super) const SHRINK: &str = "UPDATE outbox_queues SET depth = depth - ?2 WHERE queue = ?1";
+/// Ends the claims of which nothing is left, counts what left the queue, and commits.
+pub(super) const CLOSE: &str = "\
+    DELETE FROM outbox_claims WHERE queue = $1 \
+    AND token IN (SELECT value FROM json_each($2)) \
+    AND NOT EXISTS (SELECT 1 FROM outbox_entries WHERE place BETWEEN low AND high); \
+    UPDATE outbox_queues SET depth = depth - $3 WHERE queue = $1; \
+    COMMIT";
 
 /// What a settlement does to a held entry.
 #[derive(Clone, Debug)]
@@ -202,25 +202,18 @@ impl Inner {
         (proof, now): (Proof, Timestamp),
     ) -> Result<Option<SettleReport>, Fault> {
         let mut writer = self.store.writer().await?;
-        writer.begin().await?;
         let connection = writer.connection();
-        let mut holding = self.holding(connection, receipts, proof).await?;
+        let mut holding = self.begin_holding(connection, receipts, proof).await?;
         strike_repeated(&mut holding.held);
         let (plan, report) = plan(&holding, verdicts);
-        if report.settled == 0 {
+        let nothing = report.settled == 0;
+        if nothing || !self.carry_out(connection, &plan, now).await? {
             writer.rollback().await?;
             writer.finish();
-            return Ok(Some(report));
+            return Ok(nothing.then_some(report));
         }
-        if !self
-            .carry_out(connection, &plan, &holding.claims, now)
-            .await?
-        {
-            writer.rollback().await?;
-            writer.finish();
-            return Ok(None);
-        }
-        writer.commit().await?;
+        self.commit_settled(connection, &holding.claims, plan.settled)
+            .await?;
         writer.finish();
         if plan.gives_back() {
             self.store.announce();
@@ -233,7 +226,6 @@ impl Inner {
         &self,
         connection: &mut SqliteConnection,
         plan: &Plan<'_>,
-        claims: &[Claimed],
         now: Timestamp,
     ) -> Result<bool, Fault> {
         self.give_back(connection, plan).await?;
@@ -241,18 +233,23 @@ impl Inner {
         if !plan.leaving_returned.is_empty() {
             delete(connection, DELETE_RETURNED, &plan.leaving_returned).await?;
         }
-        if !plan.leaving.is_empty() {
-            if !delete(connection, DELETE, &plan.leaving).await? {
-                return Ok(false);
-            }
-            let tokens = claims.iter().map(|claim| claim.token);
-            self.end_claims(connection, tokens).await?;
-        }
-        if plan.settled > 0 {
-            let shrink = sqlx::query(SHRINK).bind(self.queue).bind(plan.settled);
-            shrink.execute(connection).await?;
-        }
-        Ok(true)
+        Ok(plan.leaving.is_empty() || delete(connection, DELETE, &plan.leaving).await?)
+    }
+
+    async fn commit_settled(
+        &self,
+        connection: &mut SqliteConnection,
+        claims: &[Claimed],
+        settled: i64,
+    ) -> Result<(), Fault> {
+        let tokens = claims.iter().map(|claim| claim.token);
+        sqlx::query(CLOSE)
+            .bind(self.queue)
+            .bind(jsonb::integers(tokens))
+            .bind(settled)
+            .execute(connection)
+            .await?;
+        Ok(())
     }
 
     async fn give_back(
@@ -274,20 +271,6 @@ impl Inner {
                 .execute(connection)
                 .await?;
         }
-        Ok(())
-    }
-
-    /// Ends those of the claims with these tokens of which nothing is left.
-    pub(super) async fn end_claims(
-        &self,
-        connection: &mut SqliteConnection,
-        tokens: impl IntoIterator<Item = i64>,
-    ) -> Result<(), Fault> {
-        sqlx::query(END_CLAIMS)
-            .bind(self.queue)
-            .bind(jsonb::integers(tokens))
-            .execute(connection)
-            .await?;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! An outbox in memory.
 //!
-//! A row keeps what happened to it; where it stands (ready, waiting, parked) is worked out anew from
-//! all rows whenever somebody asks, so no state can go stale.
+//! A row keeps what happened to it; where it stands (ready, waiting, parked) is worked out anew
+//! from all rows whenever somebody asks, so no state can go stale.
 
 mod append;
 mod claim;

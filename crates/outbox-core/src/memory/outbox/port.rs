@@ -79,8 +79,8 @@ impl MemoryOutbox {
         }))
     }
 
-    /// Where every message that is not in quarantine stands at `now`, in commit order, published ones
-    /// first.
+    /// Where every message that is not in quarantine stands at `now`, in commit order, published
+    /// ones first.
     #[must_use]
     pub fn statuses(&self, now: Timestamp) -> Vec<(MessageId, MessageStatus)> {
         self.state().statuses(now)

@@ -74,6 +74,7 @@ impl<U: UnitOfWork> Saga<U> {
     /// Runs steps in transactions of `unit`, their events appended by `appender`, on the system's
     /// clock and entropy.
     #[must_use]
+    #[doc(alias = "NewOutboxSagaManager")]
     pub fn new(unit: Arc<U>, appender: Arc<dyn Appender<U::Tx>>) -> Self {
         Self {
             unit,
@@ -103,6 +104,7 @@ impl<U: UnitOfWork> Saga<U> {
     /// Equals a crash: the work was committed or not, the compensation events were or were not;
     /// running the step again finds out and finishes it.
     #[doc(alias = "ExecuteSagaStep")]
+    #[doc(alias = "resultEvents")]
     pub async fn execute<W>(&self, step: &SagaStep, work: W) -> Result<StepOutcome, SagaError>
     where
         W: AsyncFnOnce(&mut U::Tx) -> Result<Vec<NewMessage>, HandlerError>,

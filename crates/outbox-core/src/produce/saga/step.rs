@@ -21,6 +21,7 @@ pub struct SagaStep {
 
 impl SagaStep {
     /// The step `name` of the saga with the id `saga`; a saga has each step once.
+    #[doc(alias = "sagaID")]
     pub fn new(saga: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             saga: saga.into(),
@@ -31,6 +32,7 @@ impl SagaStep {
 
     /// Sets the events that are appended where the step fails; none by default.
     #[must_use]
+    #[doc(alias = "compensationEvents")]
     pub fn compensate_with(mut self, events: Vec<NewMessage>) -> Self {
         self.compensation = events;
         self

@@ -1,3 +1,6 @@
+use std::collections::HashSet;
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::harness::OutboxHarness;
@@ -7,10 +10,9 @@ use super::table::{IN_COMMIT_ORDER, OutboxCase};
 use crate::error::BoxError;
 use crate::id::Entropy;
 use crate::message::{Aggregate, JSON, Kind, Message, NewMessage, RetryOverride};
+use crate::status::OnFailure;
 use crate::testing::kit::{CaseResult, case};
 use crate::time::Clock;
-use std::collections::HashSet;
-use std::time::Duration;
 
 pub(super) const CASES: &[OutboxCase] = &[
     case!("2.1", what_is_appended_can_be_claimed),
@@ -246,7 +248,7 @@ async fn id_and_headers_are_the_same_in_every_attempt(harness: &dyn OutboxHarnes
         assert_eq!((told.id, &told.headers), (ids[0], &new.headers));
         assert_eq!(told.created_at, START);
         let retry_at = after(attempt + 1);
-        let on_failure = crate::status::OnFailure::BlockKey;
+        let on_failure = OnFailure::BlockKey;
         scene
             .relay
             .fail(&taken[0], retry_at, on_failure, now)

@@ -2,6 +2,7 @@ use super::harness::OutboxHarness;
 use super::relay::{LEASE, texts};
 use super::scene::{START, Scene, after, keyed, message, messages};
 use super::table::{IN_COMMIT_ORDER, IN_KEY_ORDER, ONE_LEASE, OutboxCase};
+use crate::message::Limits;
 use crate::report::ClaimReport;
 use crate::testing::kit::{CaseResult, case};
 
@@ -151,7 +152,7 @@ async fn a_message_carries_its_sequence_and_epoch(harness: &dyn OutboxHarness) -
 
 async fn published_messages_are_never_claimed_again(harness: &dyn OutboxHarness) -> CaseResult {
     for keep_published in [false, true] {
-        let scene = Scene::with(harness, Default::default(), keep_published).await?;
+        let scene = Scene::with(harness, Limits::default(), keep_published).await?;
         scene.append(&messages(["a", "b"])).await?;
         assert_eq!(scene.relay.drain(1, START).await?.len(), 2);
         let scene = scene.reopen(2).await?;

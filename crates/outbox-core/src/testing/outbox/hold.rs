@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::harness::OutboxHarness;
 use super::relay::texts;
 use super::scene::{START, Scene, TICK, after, message};
@@ -165,7 +167,7 @@ async fn a_held_message_comes_when_its_time_is_up(harness: &dyn OutboxHarness) -
     for _ in 0..3 {
         let taken = scene.relay.take(1, now).await?;
         assert_eq!((taken.len(), taken[0].attempt), (1, 1));
-        let until = now + std::time::Duration::from_secs(10);
+        let until = now + Duration::from_secs(10);
         scene
             .relay
             .settle_held(&taken, &Outcome::Hold { until }, now)

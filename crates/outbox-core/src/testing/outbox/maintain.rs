@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::harness::OutboxHarness;
 use super::scene::{START, Scene, TICK, after, keyed, message, messages};
 use super::table::OutboxCase;
+use crate::id::Entropy;
 use crate::message::NewMessage;
 use crate::report::OutboxStats;
 use crate::status::OnFailure;
@@ -125,7 +126,7 @@ async fn nothing_in_quarantine_is_purged(harness: &dyn OutboxHarness) -> CaseRes
 
 async fn a_kept_message_still_answers_for_its_id(harness: &dyn OutboxHarness) -> CaseResult {
     let scene = Scene::keeping_published(harness).await?;
-    let known = message("a").identify(START, &crate::id::Entropy::seeded(7));
+    let known = message("a").identify(START, &Entropy::seeded(7));
     scene.append(std::slice::from_ref(&known)).await?;
     scene.relay.drain(1, START).await?;
     let again = scene.outbox.append(&[known]).await?;

@@ -94,7 +94,7 @@ impl Scene {
         Ok(Relay::new(number, &self.store.open().await?))
     }
 
-    /// Drops all handles of the scene and opens the store again, with a new incarnation of the relay.
+    /// Drops all handles of the scene and opens the store again, with another relay.
     pub(super) async fn reopen(self, number: u8) -> Result<Self, BoxError> {
         let Self { store, clock, .. } = self;
         let outbox = store.open().await?;

@@ -1,0 +1,152 @@
+use crate::fixture::SECOND;
+use crate::fixture::Sink;
+use crate::fixture::World;
+use crate::fixture::keyed;
+use crate::fixture::text;
+use outbox_core::ports::ClaimRequest;
+use outbox_core::ports::Outbox;
+use outbox_core::relay::RelayConfig;
+use outbox_core::signal::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_relay_takes_over_within_five_seconds_of_a_crash() {
+    let world = World::new(15);
+    let sink = Arc::new(Sink::healthy());
+    world
+        .append(
+            &(0..2_000)
+                .map(|n| keyed(&(n % 3).to_string(), n))
+                .collect::<Vec<_>>(),
+        )
+        .await;
+    let mut slow = Sink::healthy();
+    slow.latency = Box::new(|_| Duration::from_millis(300));
+    let slow = Arc::new(slow);
+    let victim = world.relay(
+        &slow,
+        RelayConfig {
+            batch_ceiling: 100,
+            ..RelayConfig::default()
+        },
+    );
+    let standby = world.relay(&sink, RelayConfig::default());
+    let shutdown = Shutdown::new();
+    let crash = async {
+        // Dropping the future is the crash: nothing is released.
+        let _ = tokio::time::timeout(SECOND, victim.run(&shutdown)).await;
+        let crashed = tokio::time::Instant::now();
+        while world.unsent().await > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(crashed.elapsed() < 5 * SECOND, "{:?}", crashed.elapsed());
+        shutdown.trigger();
+    };
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        standby.run(&shutdown).await
+    };
+    let (report, ()) = tokio::join!(later, crash);
+    assert!(report.unwrap().tally.done > 0);
+    for key in 0..3 {
+        let mut order = slow.texts_of_key(&key.to_string());
+        order.extend(sink.texts_of_key(&key.to_string()));
+        let mut first: Vec<usize> = Vec::new();
+        for number in order.iter().map(|text| text.parse().unwrap()) {
+            if !first.contains(&number) {
+                first.push(number);
+            }
+        }
+        assert!(first.is_sorted(), "first sights are in order");
+        assert_eq!(first.len(), (0..2_000).skip(key).step_by(3).count());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_call_keeps_its_lease_by_heartbeat() {
+    let world = World::new(16);
+    let mut slow = Sink::healthy();
+    slow.latency = Box::new(|_| 9 * SECOND);
+    let slow = Arc::new(slow);
+    let rival = Arc::new(Sink::healthy());
+    world.append(&(0..10).map(text).collect::<Vec<_>>()).await;
+    let first = world.relay(&slow, RelayConfig::default());
+    let second = world.relay(&rival, RelayConfig::default());
+    let shutdown = Shutdown::new();
+    let stop = async {
+        tokio::time::sleep(20 * SECOND).await;
+        shutdown.trigger();
+    };
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        second.run(&shutdown).await.unwrap()
+    };
+    let (first, second, ()) = tokio::join!(first.run(&shutdown), later, stop);
+    assert_eq!(first.unwrap().tally.done, 10);
+    assert_eq!(second.tally.done, 0, "live work is never taken away");
+    assert!(rival.texts().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_graceful_stop_gives_back_what_was_not_sent() {
+    let world = World::new(17);
+    let mut slow = Sink::healthy();
+    slow.latency = Box::new(|_| SECOND);
+    let slow = Arc::new(slow);
+    world
+        .append(&(0..1_000).map(text).collect::<Vec<_>>())
+        .await;
+    let config = RelayConfig {
+        batch_ceiling: 100,
+        target_latency: 2 * SECOND,
+        ..RelayConfig::default()
+    };
+    let relay = world.relay(&slow, config);
+    let shutdown = Shutdown::new();
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        shutdown.trigger();
+    };
+    let (report, ()) = tokio::join!(relay.run(&shutdown), stop);
+    let report = report.unwrap();
+    assert_eq!(
+        (report.tally.done, report.finished, report.abandoned),
+        (200, 100, 0)
+    );
+    assert!(report.released >= 100, "{report:?}");
+    let claim = ClaimRequest {
+        owner: outbox_core::id::WorkerId::new(&world.entropy),
+        max: 1,
+        lease: SECOND,
+        now: world.clock.now(),
+        paused_topics: Vec::new(),
+    };
+    let next = world.outbox.claim(&claim).await.unwrap();
+    assert_eq!(
+        next.leased[0].message.payload, "200",
+        "the lease is free at once"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_longer_than_its_grace() {
+    let world = World::new(18);
+    let mut hung = Sink::healthy();
+    hung.latency = Box::new(|_| 100_000 * SECOND);
+    world.append(&[text(0)]).await;
+    let config = RelayConfig {
+        publish_timeout: 1_000 * SECOND,
+        ..RelayConfig::default()
+    };
+    let relay = world.relay(&Arc::new(hung), config);
+    let shutdown = Shutdown::new();
+    let started = tokio::time::Instant::now();
+    let stop = async {
+        tokio::time::sleep(SECOND).await;
+        shutdown.trigger();
+    };
+    let (report, ()) = tokio::join!(relay.run(&shutdown), stop);
+    assert_eq!(report.unwrap().abandoned, 1);
+    assert!(started.elapsed() < 12 * SECOND);
+}

@@ -1,0 +1,64 @@
+use async_trait::async_trait;
+use outbox_core::Result;
+use outbox_core::id::WorkerId;
+use outbox_core::lease::LeaseToken;
+use outbox_core::memory::MemoryOutbox;
+use outbox_core::message::NewMessage;
+use outbox_core::ports::Settlement;
+use outbox_core::ports::{ClaimRequest, Outbox};
+use outbox_core::report::{AppendReport, ClaimReport, OutboxStats, SettleReport};
+use outbox_core::signal::Wake;
+use outbox_core::time::Timestamp;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+/// Counts the calls that an outbox gets.
+pub(crate) struct Spy {
+    inner: MemoryOutbox,
+    pub(crate) calls: Arc<AtomicUsize>,
+}
+
+impl Spy {
+    pub(crate) fn new(inner: MemoryOutbox) -> Self {
+        Self {
+            inner,
+            calls: Arc::default(),
+        }
+    }
+
+    fn inner(&self) -> &MemoryOutbox {
+        self.calls.fetch_add(1, SeqCst);
+        &self.inner
+    }
+}
+
+#[async_trait]
+impl Outbox for Spy {
+    async fn append(&self, messages: &[NewMessage]) -> Result<AppendReport> {
+        self.inner().append(messages).await
+    }
+    async fn claim(&self, request: &ClaimRequest) -> Result<ClaimReport> {
+        self.inner().claim(request).await
+    }
+    async fn settle(&self, all: &[Settlement], now: Timestamp) -> Result<SettleReport> {
+        self.inner().settle(all, now).await
+    }
+    async fn extend(&self, all: &[LeaseToken], until: Timestamp) -> Result<Vec<LeaseToken>> {
+        self.inner().extend(all, until).await
+    }
+    async fn release(&self, owner: WorkerId) -> Result<()> {
+        self.inner().release(owner).await
+    }
+    async fn resume_key(&self, key: &str) -> Result<bool> {
+        self.inner().resume_key(key).await
+    }
+    async fn purge(&self, before: Timestamp, max: usize) -> Result<u64> {
+        self.inner().purge(before, max).await
+    }
+    async fn stats(&self, now: Timestamp) -> Result<OutboxStats> {
+        self.inner().stats(now).await
+    }
+    fn wake(&self) -> &Wake {
+        self.inner.wake()
+    }
+}

@@ -1,0 +1,135 @@
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+/// A program is given up after this long: something in it hangs.
+const PATIENCE: Duration = Duration::from_secs(100);
+
+/// An example, about to be run.
+pub(crate) struct Program(Command);
+
+impl Program {
+    /// The example called `name`, in an environment without any of the library's variables.
+    pub(crate) fn new(name: &str) -> Self {
+        let mut command = Command::new(binary(name));
+        let own = |variable: &OsStr| variable.to_string_lossy().starts_with("OUTBOX_");
+        for (variable, _) in std::env::vars_os().filter(|(variable, _)| own(variable)) {
+            command.env_remove(variable);
+        }
+        command.kill_on_drop(true).stdin(Stdio::null());
+        Self(command)
+    }
+
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.0.arg(arg);
+        self
+    }
+
+    /// A flag with its value.
+    pub(crate) fn with(self, flag: &str, value: impl AsRef<OsStr>) -> Self {
+        self.arg(flag).arg(value)
+    }
+
+    pub(crate) fn env(mut self, variable: &str, value: &str) -> Self {
+        self.0.env(variable, value);
+        self
+    }
+
+    /// Runs it to its end.
+    pub(crate) async fn run(self) -> Finished {
+        self.start().finish().await
+    }
+
+    /// Starts it; what it says is kept.
+    pub(crate) fn start(mut self) -> Running {
+        self.0.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running(self.0.spawn().unwrap())
+    }
+}
+
+/// Where cargo puts examples: beside the folder that this test was put into.
+fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
+    let binary = profile.join("examples").join(name);
+    let missing = binary.display();
+    assert!(
+        binary.exists(),
+        "{missing} is missing; build it first: cargo build --examples --all-features"
+    );
+    binary
+}
+
+/// A program that runs; killed where it is dropped.
+pub(crate) struct Running(Child);
+
+impl Running {
+    /// Sends it a signal, as `TERM`, `STOP` or `CONT`.
+    pub(crate) async fn signal(&self, name: &str) {
+        let Some(id) = self.0.id() else { return };
+        let mut kill = Command::new("kill");
+        kill.arg(format!("-{name}")).arg(id.to_string());
+        assert!(kill.status().await.unwrap().success());
+    }
+
+    /// Kills it, as `kill -9` does; `false` where it had ended already.
+    pub(crate) async fn kill(mut self) -> bool {
+        let alive = self.0.try_wait().unwrap().is_none();
+        self.0.kill().await.unwrap();
+        alive
+    }
+
+    /// Waits up to `limit` for its end.
+    pub(crate) async fn ends_within(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let ended = tokio::time::timeout(limit, self.0.wait()).await;
+        ended.ok().map(Result::unwrap)
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn finish(self) -> Finished {
+        let output = tokio::time::timeout(PATIENCE, self.0.wait_with_output());
+        let output = output.await.expect("the program hangs").unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Finished {
+            code: output.status.code(),
+            told: text(&output.stdout),
+            complained: text(&output.stderr),
+        }
+    }
+}
+
+/// What a program has left.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    /// Its standard output.
+    pub(crate) told: String,
+    /// Its standard error.
+    pub(crate) complained: String,
+}
+
+impl Finished {
+    /// Itself, where it ended with `code`.
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.told, self.complained);
+        self
+    }
+
+    /// The figures in the last line, which is JSON.
+    #[track_caller]
+    pub(crate) fn figures(&self) -> Value {
+        let line = self.told.lines().last().expect("no output");
+        serde_json::from_str(line).expect("the last line is no JSON")
+    }
+
+    /// One of the figures that are counts.
+    #[track_caller]
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        self.figures()[name].as_u64().expect("no such count")
+    }
+}
