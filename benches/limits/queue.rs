@@ -41,27 +41,7 @@ pub(crate) fn enqueue_to_handled(scale: &Scale, report: &mut Report) {
     let ours = || {
         let batches = batches(count);
         let started = Instant::now();
-        let done = runtime.block_on(async {
-            let filling = queue.clone();
-            let producer = tokio::spawn(async move {
-                for batch in &batches {
-                    for result in filling.enqueue(batch).await {
-                        result.unwrap();
-                    }
-                }
-            });
-            let mut done = 0;
-            while done < count as u64 {
-                done += worker
-                    .run_until_empty(&Shutdown::new())
-                    .await
-                    .unwrap()
-                    .tally
-                    .done;
-            }
-            producer.await.unwrap();
-            done
-        });
+        let done = runtime.block_on(through(&queue, &worker, batches));
         assert_eq!(done, count as u64);
         started.elapsed()
     };
@@ -87,6 +67,30 @@ pub(crate) fn enqueue_to_handled(scale: &Scale, report: &mut Report) {
     );
     remove(&ours_path);
     remove(&raw_path);
+}
+
+/// Enqueues and works at the same time; answers how many were handled.
+async fn through(queue: &SqliteQueue, worker: &Worker, batches: Vec<Vec<Message>>) -> u64 {
+    let count = batches.iter().map(|batch| batch.len() as u64).sum();
+    let filling = queue.clone();
+    let producer = tokio::spawn(async move {
+        for batch in &batches {
+            for result in filling.enqueue(batch).await {
+                result.unwrap();
+            }
+        }
+    });
+    let mut done = 0;
+    while done < count {
+        done += worker
+            .run_until_empty(&Shutdown::new())
+            .await
+            .unwrap()
+            .tally
+            .done;
+    }
+    producer.await.unwrap();
+    done
 }
 
 fn batches(count: usize) -> Vec<Vec<Message>> {

@@ -60,7 +60,7 @@ pub(crate) struct WorkKnobs {
 /// Flags of every program that have no variable.
 #[derive(Debug, Args)]
 pub(crate) struct Basics {
-    /// What injected failures and simulated weather are drawn from
+    /// What injected failures are drawn from
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
     /// End the output with one line of JSON

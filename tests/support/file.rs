@@ -79,9 +79,22 @@ impl File {
         row.get::<Option<i64>, _>(0).unwrap_or_default()
     }
 
-    /// How many effects there are.
+    /// How many effects there are; none before the first worker has made their table.
     pub(crate) async fn observations(&self) -> i64 {
-        self.number("SELECT count(*) FROM observations").await
+        let table = "SELECT count(*) FROM sqlite_schema WHERE name = 'observations'";
+        match self.number(table).await {
+            0 => 0,
+            _ => self.number("SELECT count(*) FROM observations").await,
+        }
+    }
+
+    /// Whether nobody is in the middle of a transaction that writes.
+    pub(crate) async fn is_writable(&self) -> bool {
+        let options = SqliteConnectOptions::new().filename(&self.0);
+        let options = options.busy_timeout(Duration::from_millis(20));
+        let mut connection = options.connect().await.unwrap();
+        let begun = sqlx::query("BEGIN IMMEDIATE").execute(&mut connection);
+        begun.await.is_ok()
     }
 
     /// When the last effect was made.

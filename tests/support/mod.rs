@@ -1,10 +1,12 @@
 //! Runs the examples as what they are, programs, and looks into the file that they leave.
 
 mod file;
+mod mayhem;
 mod program;
 
-pub(crate) use file::File;
-pub(crate) use program::{Finished, Program};
+pub(crate) use file::{Census, File};
+pub(crate) use mayhem::Mayhem;
+pub(crate) use program::{Finished, Program, Running};
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -49,12 +49,6 @@ impl Program {
         self.0.stdout(Stdio::piped()).stderr(Stdio::piped());
         Running(self.0.spawn().unwrap())
     }
-
-    /// Starts it; what it says is dropped.
-    pub(crate) fn start_quietly(mut self) -> Running {
-        self.0.stdout(Stdio::null()).stderr(Stdio::null());
-        Running(self.0.spawn().unwrap())
-    }
 }
 
 /// Where cargo puts examples: beside the folder that this test was put into.

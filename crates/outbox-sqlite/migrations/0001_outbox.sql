@@ -7,13 +7,12 @@ CREATE TABLE outbox_messages (
     -- AUTOINCREMENT, because a number that is used again after a deletion would be skipped.
     seq          INTEGER PRIMARY KEY AUTOINCREMENT,
     id           BLOB    NOT NULL UNIQUE,
-    -- 0 ready, 1 waiting for due_at, 2 parked behind its key, 3 published
+    -- 0 ready, 1 waiting for due_at, 2 parked behind its key, 3 published, 4 waiting for due_at
+    -- without holding up its key
     state        INTEGER NOT NULL DEFAULT 0,
     due_at       INTEGER NOT NULL,
     ordering_key TEXT,
     attempts     INTEGER NOT NULL DEFAULT 0,
-    -- 1 where a waiting row does not hold up its key
-    skip         INTEGER NOT NULL DEFAULT 0,
     -- set where the row waits
     topic        TEXT,
     first_failed_at INTEGER,
@@ -26,8 +25,9 @@ CREATE TABLE outbox_messages (
 ) STRICT;
 
 CREATE INDEX outbox_messages_ready ON outbox_messages (seq) WHERE state = 0;
-CREATE INDEX outbox_messages_waiting ON outbox_messages (topic, due_at) WHERE state = 1;
-CREATE INDEX outbox_messages_blocking ON outbox_messages (ordering_key, seq)
+CREATE INDEX outbox_messages_waiting ON outbox_messages (topic, due_at, state)
+    WHERE state IN (1, 4);
+CREATE INDEX outbox_messages_blocking ON outbox_messages (ordering_key, state, seq)
     WHERE state IN (1, 2) AND ordering_key IS NOT NULL;
 CREATE INDEX outbox_messages_published ON outbox_messages (settled_at) WHERE state = 3;
 

@@ -152,3 +152,48 @@ fn number(version: &str) -> Vec<u32> {
         .map(|part| part.parse().unwrap_or(0))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_writer_waits_for_the_disk_unless_told_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("outbox.db");
+        for (wanted, level) in [(Synchronous::Full, 2), (Synchronous::Normal, 1)] {
+            let options = SqliteOptions::new(&path).synchronous(wanted);
+            let mut first = connect_first(&options).await.unwrap();
+            let mut writer = connect(&options, Role::Durable).await.unwrap();
+            let mut swift = connect(&options, Role::Swift).await.unwrap();
+            assert_eq!(pragma(&mut first, "synchronous").await, level);
+            assert_eq!(pragma(&mut writer, "synchronous").await, level);
+            assert_eq!(pragma(&mut writer, "fullfsync").await, level - 1);
+            assert_eq!(pragma(&mut swift, "synchronous").await, 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_cannot_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteOptions::new(folder.path().join("outbox.db"));
+        connect_first(&options).await.unwrap();
+        let mut reader = connect(&options, Role::Reader).await.unwrap();
+        let refused = sqlx::query("CREATE TABLE t (a)").execute(&mut reader).await;
+        assert_eq!(code_of(&refused.unwrap_err()), Some(8));
+    }
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        assert!(number("3.51.3") < number("3.51.10") && number("3.9.0") < number("3.51.3"));
+        assert!(number(OLDEST) <= number("4.0"));
+    }
+
+    async fn pragma(connection: &mut SqliteConnection, name: &str) -> i64 {
+        let query = sqlx::AssertSqlSafe(format!("PRAGMA {name}"));
+        sqlx::query_scalar(query)
+            .fetch_one(connection)
+            .await
+            .unwrap()
+    }
+}

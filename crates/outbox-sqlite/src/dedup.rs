@@ -80,7 +80,7 @@ const RECORD: &str = "\
 const PURGE: &str = "\
     DELETE FROM outbox_processed WHERE scope = ?3 AND id IN ( \
         SELECT id FROM outbox_processed WHERE scope = ?3 AND expires_at <= ?1 \
-        ORDER BY expires_at LIMIT ?2)";
+        ORDER BY expires_at LIMIT +?2)";
 
 /// What is known of an id whose time is not over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -44,7 +44,7 @@ const DELIVERED: &str = "SELECT message_id FROM outbox_deliveries \
 
 const PURGE: &str = "DELETE FROM outbox_deliveries WHERE (destination, message_id) IN ( \
     SELECT destination, message_id FROM outbox_deliveries WHERE delivered_at < $1 \
-    ORDER BY delivered_at LIMIT $2)";
+    ORDER BY delivered_at LIMIT +$2)";
 
 impl SqliteDeliveryLog {
     /// The log in a store that is open.

@@ -24,7 +24,7 @@ const RECORD: &str = "\
 const FORGET: &str = "\
     DELETE FROM outbox_inbox WHERE scope = ?3 AND id IN ( \
         SELECT id FROM outbox_inbox WHERE scope = ?3 AND handled_at <= ?1 \
-        ORDER BY handled_at LIMIT ?2)";
+        ORDER BY handled_at LIMIT +?2)";
 
 /// How many old records go along with one new one, while there are any.
 const FORGET_ALONG: usize = 20;

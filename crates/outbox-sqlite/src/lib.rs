@@ -4,6 +4,11 @@
 //! Opening and closing the database, its `-wal` or its `-shm` file with `std::fs` in a process that
 //! has the store open drops SQLite's locks, and two processes may then write at once. Back it up
 //! with `VACUUM INTO`.
+//!
+//! # A note on its statements
+//! They say `LIMIT +?1` where `LIMIT ?1` would do: SQLite looks into a bare parameter there to plan
+//! by its value, and so prepares the statement anew with every value, which costs more than many of
+//! them do.
 
 mod codec;
 mod connect;

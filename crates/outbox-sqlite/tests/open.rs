@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use outbox_core::OutboxError;
-use outbox_sqlite::{SqliteOptions, SqliteStore};
+use outbox_core::message::NewMessage;
+use outbox_core::ports::Outbox;
+use outbox_sqlite::{SqliteOptions, SqliteOutbox, SqliteStore};
 use sqlx::{Connection, SqliteConnection};
 
 #[tokio::test]
@@ -68,6 +70,39 @@ async fn starting_together_on_a_new_file_is_harmless() {
             start.await.unwrap().unwrap();
         }
     }
+}
+
+#[test]
+fn processes_that_start_together_on_a_new_file_harm_nothing() {
+    for _ in 0..8 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("outbox.db");
+        let start = |_| {
+            std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "a_starter", "--ignored", "--nocapture"])
+                .env("OUTBOX_TEST_PATH", &path)
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap()
+        };
+        let starts: Vec<_> = (0..4).map(start).collect();
+        for start in starts {
+            let ended = start.wait_with_output().unwrap();
+            let told = String::from_utf8_lossy(&ended.stdout);
+            assert!(
+                ended.status.success() && told.contains("1 passed"),
+                "{told}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "started by another test"]
+async fn a_starter() {
+    let path = std::env::var_os("OUTBOX_TEST_PATH").expect("started by another test");
+    let outbox = SqliteOutbox::open(path).await.unwrap();
+    outbox.append(&[NewMessage::new("t", "x")]).await.unwrap();
 }
 
 #[tokio::test]

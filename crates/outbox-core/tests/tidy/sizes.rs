@@ -12,10 +12,7 @@ const LONG: &[(&str, usize)] = &[
     ("crates/outbox-core/src/consume/consumer.rs", 422),
     ("crates/outbox-core/src/message.rs", 547),
     ("crates/outbox-core/src/relay/engine/events.rs", 416),
-    ("crates/outbox-core/tests/relay.rs", 746),
-    ("crates/outbox-core/tests/worker.rs", 608),
-    ("crates/outbox-sqlite/src/outbox/claim.rs", 403),
-    ("crates/outbox-sqlite/src/outbox/settle.rs", 475),
+    ("tests/owm.rs", 433),
 ];
 
 #[test]

@@ -5,6 +5,7 @@ use crate::stage::Stage;
 use crate::stage::plain;
 use outbox_core::consume::Consumer;
 use outbox_core::consume::ConsumerConfig;
+use outbox_core::consume::Semantics;
 use outbox_core::consume::WorkerConfig;
 use outbox_core::ports::Queue;
 use outbox_core::signal::Shutdown;
@@ -109,4 +110,24 @@ async fn a_stop_abandons_hanging_handlers_after_its_grace() {
     let (report, ()) = tokio::join!(worker.run(&shutdown), stop);
     assert_eq!(report.unwrap().abandoned, 1);
     assert!(started.elapsed() < 12 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_once_a_slow_handler_is_left_to_finish() {
+    let stage = Stage::new(20);
+    stage.enqueue(&[text(0)]).await;
+    let slow = Recorder::new(20 * SECOND, |_| Ok(()));
+    let config = ConsumerConfig {
+        semantics: Semantics::AtMostOnce,
+        ..ConsumerConfig::default()
+    };
+    let worker = stage.worker(Consumer::new(slow.clone(), config), WorkerConfig::default());
+    let shutdown = Shutdown::new();
+    let stop = async {
+        tokio::time::sleep(30 * SECOND).await;
+        shutdown.trigger();
+    };
+    let (report, ()) = tokio::join!(worker.run(&shutdown), stop);
+    assert_eq!(report.unwrap().tally.done, 1);
+    assert_eq!(slow.handled(), ["0"]);
 }

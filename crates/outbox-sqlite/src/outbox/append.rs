@@ -159,6 +159,9 @@ async fn carefully(
     Ok(appended)
 }
 
+pub(super) const KNOWN_IDS: &str = "SELECT id FROM outbox_messages \
+    WHERE id IN (SELECT CAST(value AS BLOB) FROM json_each($1))";
+
 async fn known_ids(
     connection: &mut SqliteConnection,
     drafts: &[Draft<'_>],
@@ -166,19 +169,19 @@ async fn known_ids(
     let mut known = HashSet::new();
     for drafts in drafts.chunks(LOOKUP) {
         let ids = jsonb::texts(drafts.iter().map(|draft| draft.id.as_bytes().as_slice()));
-        let rows = sqlx::query(
-            "SELECT id FROM outbox_messages \
-             WHERE id IN (SELECT CAST(value AS BLOB) FROM json_each($1))",
-        )
-        .bind(ids)
-        .fetch_all(&mut *connection)
-        .await?;
+        let rows = sqlx::query(KNOWN_IDS)
+            .bind(ids)
+            .fetch_all(&mut *connection)
+            .await?;
         for row in rows {
             known.insert(id_in(&row, 0)?);
         }
     }
     Ok(known)
 }
+
+pub(super) const KNOWN_KEYS: &str = "SELECT idempotency_key, message_id FROM outbox_idempotency \
+    WHERE idempotency_key IN (SELECT value FROM json_each($1))";
 
 async fn known_keys(
     connection: &mut SqliteConnection,
@@ -191,13 +194,10 @@ async fn known_keys(
         .map(str::as_bytes)
         .collect();
     for keys in keys.chunks(LOOKUP) {
-        let rows = sqlx::query(
-            "SELECT idempotency_key, message_id FROM outbox_idempotency \
-             WHERE idempotency_key IN (SELECT value FROM json_each($1))",
-        )
-        .bind(jsonb::texts(keys.iter().copied()))
-        .fetch_all(&mut *connection)
-        .await?;
+        let rows = sqlx::query(KNOWN_KEYS)
+            .bind(jsonb::texts(keys.iter().copied()))
+            .fetch_all(&mut *connection)
+            .await?;
         for row in rows {
             known.insert(row.try_get(0)?, id_in(&row, 1)?);
         }

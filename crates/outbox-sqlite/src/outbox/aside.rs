@@ -35,10 +35,10 @@ impl Aside {
     }
 }
 
-const PARK: &str = "UPDATE outbox_messages SET state = 2 \
+pub(super) const PARK: &str = "UPDATE outbox_messages SET state = 2 \
     WHERE seq IN (SELECT value FROM json_each($1)) AND state = 0";
 
-const HOLD: &str = "UPDATE outbox_messages SET state = 1, topic = row.value, skip = 0 \
+pub(super) const HOLD: &str = "UPDATE outbox_messages SET state = 1, topic = row.value \
     FROM json_each($1) AS row \
     WHERE outbox_messages.seq = CAST(row.key AS INTEGER) AND outbox_messages.state = 0";
 

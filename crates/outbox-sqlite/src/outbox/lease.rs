@@ -50,7 +50,7 @@ impl Standing {
     }
 }
 
-const ACQUIRE: &str = "UPDATE outbox_lease \
+pub(super) const ACQUIRE: &str = "UPDATE outbox_lease \
     SET owner = $1, epoch = epoch + 1, expires_at = $2 \
     WHERE id = 1 AND epoch = $3 AND expires_at <= $4";
 
@@ -80,7 +80,7 @@ pub(super) async fn acquire(
     Ok(taken == 1)
 }
 
-const EXTEND: &str = "UPDATE outbox_lease SET expires_at = max(expires_at, $1) \
+pub(super) const EXTEND: &str = "UPDATE outbox_lease SET expires_at = max(expires_at, $1) \
     WHERE id = 1 AND epoch = $2 AND owner = $3";
 
 /// Makes the lease of `epoch` last until `until` at least; whether it is still held.

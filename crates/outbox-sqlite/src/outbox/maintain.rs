@@ -9,19 +9,19 @@ use crate::error::Fault;
 use crate::purge::in_chunks;
 use crate::store::SqliteStore;
 
-const COUNTS: &str = "SELECT \
+pub(super) const COUNTS: &str = "SELECT \
     (SELECT count(*) FROM outbox_messages WHERE state = 0), \
-    (SELECT count(*) FROM outbox_messages WHERE state = 1 AND due_at <= $1), \
-    (SELECT count(*) FROM outbox_messages WHERE state = 1 AND due_at > $1), \
+    (SELECT count(*) FROM outbox_messages WHERE state IN (1, 4) AND due_at <= $1), \
+    (SELECT count(*) FROM outbox_messages WHERE state IN (1, 4) AND due_at > $1), \
     (SELECT count(*) FROM outbox_messages \
         WHERE state IN (1, 2) AND ordering_key IS NOT NULL AND state = 2), \
     (SELECT count(*) FROM outbox_messages WHERE state = 3), \
     (SELECT count(*) FROM outbox_quarantine WHERE origin = 'outbox')";
 
 /// The first row of each state; in commit order, so among them is the oldest unpublished one.
-const OLDEST: &str = "SELECT body FROM outbox_messages WHERE seq IN ( \
+pub(super) const OLDEST: &str = "SELECT body FROM outbox_messages WHERE seq IN ( \
     (SELECT min(seq) FROM outbox_messages WHERE state = 0), \
-    (SELECT min(seq) FROM outbox_messages WHERE state = 1), \
+    (SELECT min(seq) FROM outbox_messages WHERE state IN (1, 4)), \
     (SELECT min(seq) FROM outbox_messages \
         WHERE state IN (1, 2) AND ordering_key IS NOT NULL AND state = 2))";
 
@@ -51,13 +51,13 @@ pub(super) async fn stats(store: &SqliteStore, now: Timestamp) -> Result<OutboxS
     })
 }
 
-const PURGE_MESSAGES: &str = "DELETE FROM outbox_messages WHERE seq IN ( \
+pub(super) const PURGE_MESSAGES: &str = "DELETE FROM outbox_messages WHERE seq IN ( \
     SELECT seq FROM outbox_messages WHERE state = 3 AND settled_at < $1 \
-    ORDER BY settled_at LIMIT $2)";
+    ORDER BY settled_at LIMIT +$2)";
 
-const PURGE_KEYS: &str = "DELETE FROM outbox_idempotency WHERE idempotency_key IN ( \
+pub(super) const PURGE_KEYS: &str = "DELETE FROM outbox_idempotency WHERE idempotency_key IN ( \
     SELECT idempotency_key FROM outbox_idempotency WHERE created_at < $1 \
-    ORDER BY created_at LIMIT $2)";
+    ORDER BY created_at LIMIT +$2)";
 
 /// Deletes up to `max` published messages, and as many idempotency keys, that are older than
 /// `before`; answers how many messages.

@@ -9,6 +9,8 @@ mod group;
 mod history;
 mod lease;
 mod maintain;
+#[cfg(test)]
+mod plans;
 mod port;
 mod pulse;
 mod read;

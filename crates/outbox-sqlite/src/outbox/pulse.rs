@@ -23,9 +23,9 @@ pub(super) struct Pulse {
     pub(super) blocking: bool,
 }
 
-const PULSE: &str = "SELECT owner, epoch, expires_at, \
+pub(super) const PULSE: &str = "SELECT owner, epoch, expires_at, \
     EXISTS (SELECT 1 FROM outbox_messages WHERE state = 0 AND seq > $1), \
-    EXISTS (SELECT 1 FROM outbox_messages WHERE state = 1), \
+    EXISTS (SELECT 1 FROM outbox_messages WHERE state IN (1, 4)), \
     EXISTS (SELECT 1 FROM outbox_unparking), \
     EXISTS (SELECT 1 FROM outbox_messages WHERE state IN (1, 2) AND ordering_key IS NOT NULL) \
         OR EXISTS (SELECT 1 FROM outbox_parked_keys) \
@@ -50,13 +50,13 @@ pub(super) async fn feel(connection: &mut SqliteConnection, high: i64) -> Result
 
 /// The topics that have waiting rows, each with its earliest due time: one step down the index a
 /// topic, however many rows wait.
-const TOPICS: &str = "WITH RECURSIVE topics (topic) AS ( \
-        SELECT min(topic) FROM outbox_messages WHERE state = 1 \
+pub(super) const TOPICS: &str = "WITH RECURSIVE topics (topic) AS ( \
+        SELECT min(topic) FROM outbox_messages WHERE state IN (1, 4) \
         UNION ALL \
-        SELECT (SELECT min(topic) FROM outbox_messages WHERE state = 1 AND topic > topics.topic) \
+        SELECT (SELECT min(topic) FROM outbox_messages WHERE state IN (1, 4) AND topic > topics.topic) \
         FROM topics WHERE topic IS NOT NULL) \
     SELECT topic, (SELECT min(due_at) FROM outbox_messages \
-        WHERE state = 1 AND topic = topics.topic) \
+        WHERE state IN (1, 4) AND topic = topics.topic) \
     FROM topics WHERE topic IS NOT NULL";
 
 /// What of the waiting rows is due, and when more will be.

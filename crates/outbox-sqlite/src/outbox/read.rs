@@ -61,7 +61,7 @@ macro_rules! glued {
             " AS blocked, iif(length(body) <= 8192, body, x'') AS body ",
             "FROM outbox_messages AS m WHERE state = 0 AND ",
             $rows,
-            " ORDER BY seq LIMIT $2 OFFSET ",
+            " ORDER BY seq LIMIT +$2 OFFSET ",
             $offset,
             " * $2)"
         )
@@ -93,16 +93,16 @@ macro_rules! is_blocked {
     () => {
         "ordering_key IS NOT NULL AND ( \
             EXISTS (SELECT 1 FROM outbox_messages AS b WHERE b.state IN (1, 2) \
-                AND b.ordering_key = m.ordering_key AND b.seq < m.seq AND b.skip = 0) \
+                AND b.ordering_key = m.ordering_key AND b.seq < m.seq) \
             OR EXISTS (SELECT 1 FROM outbox_parked_keys AS k \
                 WHERE k.ordering_key = m.ordering_key))"
     };
 }
 
-const BEHIND: &str = behind!("0");
-const BEHIND_OR_BLOCKED: &str = behind!(is_blocked!());
-const LISTED: &str = listed!("0");
-const LISTED_OR_BLOCKED: &str = listed!(is_blocked!());
+pub(super) const BEHIND: &str = behind!("0");
+pub(super) const BEHIND_OR_BLOCKED: &str = behind!(is_blocked!());
+pub(super) const LISTED: &str = listed!("0");
+pub(super) const LISTED_OR_BLOCKED: &str = listed!(is_blocked!());
 
 /// Reads `rows` in ascending order, and says whether it left some out because of their size;
 /// `blocking` says whether any row can be held up at all.
@@ -208,15 +208,17 @@ fn fitting(found: &[Found]) -> usize {
         .max(found.len().min(1))
 }
 
+pub(super) const ALONE: &str =
+    "SELECT ifnull((SELECT body FROM outbox_messages WHERE seq = $1), x'')";
+
 async fn read_alone(
     connection: &mut SqliteConnection,
     seq: i64,
 ) -> Result<Result<Message, Obstacle>, Fault> {
-    let body: Vec<u8> =
-        sqlx::query_scalar("SELECT ifnull((SELECT body FROM outbox_messages WHERE seq = $1), x'')")
-            .bind(seq)
-            .fetch_one(connection)
-            .await?;
+    let body: Vec<u8> = sqlx::query_scalar(ALONE)
+        .bind(seq)
+        .fetch_one(connection)
+        .await?;
     Ok(body::read(&body.into()).map_err(Obstacle::Damaged))
 }
 

@@ -71,6 +71,10 @@ pub(super) async fn make_ready(
     Ok(Some(made))
 }
 
+/// Waiting rows of a topic that are due.
+pub(super) const DUE: &str = "SELECT seq, ordering_key FROM outbox_messages \
+    WHERE state IN (1, 4) AND topic = $1 AND due_at <= $2 ORDER BY due_at LIMIT +$3";
+
 async fn promote(
     connection: &mut SqliteConnection,
     made: &mut MadeReady,
@@ -83,15 +87,12 @@ async fn promote(
             made.more = true;
             break;
         }
-        let rows = sqlx::query(
-            "SELECT seq, ordering_key FROM outbox_messages \
-             WHERE state = 1 AND topic = $1 AND due_at <= $2 ORDER BY due_at LIMIT $3",
-        )
-        .bind(topic)
-        .bind(now.as_micros())
-        .bind(room as i64)
-        .fetch_all(&mut *connection)
-        .await?;
+        let rows = sqlx::query(DUE)
+            .bind(topic)
+            .bind(now.as_micros())
+            .bind(room as i64)
+            .fetch_all(&mut *connection)
+            .await?;
         made.more |= rows.len() == room;
         for row in rows {
             let key: Option<&str> = row.try_get(1)?;
@@ -101,12 +102,14 @@ async fn promote(
     Ok(())
 }
 
+/// Keys that are to be unparked.
+pub(super) const FREED: &str = "SELECT ordering_key FROM outbox_unparking LIMIT +$1";
+
 async fn unpark(connection: &mut SqliteConnection, made: &mut MadeReady) -> Result<(), Fault> {
-    let keys: Vec<String> =
-        sqlx::query_scalar("SELECT ordering_key FROM outbox_unparking LIMIT $1")
-            .bind(KEYS)
-            .fetch_all(&mut *connection)
-            .await?;
+    let keys: Vec<String> = sqlx::query_scalar(FREED)
+        .bind(KEYS)
+        .fetch_all(&mut *connection)
+        .await?;
     made.more |= keys.len() as i64 == KEYS;
     for key in keys {
         let rows = parked_rows(connection, &key).await?;
@@ -125,20 +128,16 @@ async fn unpark(connection: &mut SqliteConnection, made: &mut MadeReady) -> Resu
     Ok(())
 }
 
-/// The first parked rows of `key`, up to the first row that blocks it; none of a parked key.
+/// The first parked rows of a key, up to the first row that blocks it; none of a parked key.
+pub(super) const PARKED: &str = "SELECT seq FROM outbox_messages \
+    WHERE state IN (1, 2) AND ordering_key = $1 AND state = 2 \
+        AND seq < ifnull((SELECT min(seq) FROM outbox_messages \
+            WHERE state IN (1, 2) AND ordering_key = $1 AND state = 1), \
+            9223372036854775807) \
+        AND NOT EXISTS (SELECT 1 FROM outbox_parked_keys WHERE ordering_key = $1) \
+    ORDER BY seq LIMIT +$2";
+
 async fn parked_rows(connection: &mut SqliteConnection, key: &str) -> Result<Vec<i64>, Fault> {
-    let rows = sqlx::query_scalar(
-        "SELECT seq FROM outbox_messages \
-         WHERE state IN (1, 2) AND ordering_key = $1 AND state = 2 \
-            AND seq < ifnull((SELECT min(seq) FROM outbox_messages \
-                WHERE state IN (1, 2) AND ordering_key = $1 AND state = 1 AND skip = 0), \
-                9223372036854775807) \
-            AND NOT EXISTS (SELECT 1 FROM outbox_parked_keys WHERE ordering_key = $1) \
-         ORDER BY seq LIMIT $2",
-    )
-    .bind(key)
-    .bind(KEY_ROWS)
-    .fetch_all(connection)
-    .await?;
-    Ok(rows)
+    let rows = sqlx::query_scalar(PARKED).bind(key).bind(KEY_ROWS);
+    Ok(rows.fetch_all(connection).await?)
 }

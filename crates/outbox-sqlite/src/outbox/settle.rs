@@ -179,12 +179,12 @@ macro_rules! fenced {
     };
 }
 
-const DELETE_RANGE: &str =
+pub(super) const DELETE_RANGE: &str =
     fenced!("DELETE FROM outbox_messages NOT INDEXED WHERE seq BETWEEN $2 AND $3 AND state = 0");
-const DELETE_LIST: &str = fenced!(
+pub(super) const DELETE_LIST: &str = fenced!(
     "DELETE FROM outbox_messages WHERE seq IN (SELECT value FROM json_each($2)) AND state = 0"
 );
-const KEEP_LIST: &str = fenced!(
+pub(super) const KEEP_LIST: &str = fenced!(
     "UPDATE outbox_messages SET state = 3, settled_at = $3 \
      WHERE seq IN (SELECT value FROM json_each($2)) AND state = 0"
 );

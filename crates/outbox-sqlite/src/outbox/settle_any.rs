@@ -69,6 +69,11 @@ pub(super) async fn in_full(
     Ok(true)
 }
 
+pub(super) const PRESENT: &str = "SELECT seq, attempts, history, ordering_key, first_failed_at, \
+    iif(seq IN (SELECT value FROM json_each($2)), body, x'') \
+    FROM outbox_messages \
+    WHERE seq IN (SELECT value FROM json_each($1)) AND state = 0";
+
 /// Those rows that are still there to be settled, with what the outcome needs of them.
 async fn present(
     connection: &mut SqliteConnection,
@@ -77,16 +82,11 @@ async fn present(
     let rows = jsonb::integers(settling.rows(|_| true));
     let needed = |outcome: &Outcome| !matches!(outcome, Outcome::Published | Outcome::Release);
     let needed = jsonb::integers(settling.rows(needed));
-    let rows = sqlx::query(
-        "SELECT seq, attempts, history, ordering_key, first_failed_at, \
-            iif(seq IN (SELECT value FROM json_each($2)), body, x'') \
-         FROM outbox_messages \
-         WHERE seq IN (SELECT value FROM json_each($1)) AND state = 0",
-    )
-    .bind(rows)
-    .bind(needed)
-    .fetch_all(connection)
-    .await?;
+    let rows = sqlx::query(PRESENT)
+        .bind(rows)
+        .bind(needed)
+        .fetch_all(connection)
+        .await?;
     let mut present = HashMap::with_capacity(rows.len());
     for row in rows {
         let first_failed_at: Option<i64> = row.try_get(4)?;
@@ -103,6 +103,12 @@ async fn present(
     Ok(present)
 }
 
+pub(super) const UNPARK_LATER: &str = "INSERT OR IGNORE INTO outbox_unparking (ordering_key) \
+    SELECT DISTINCT ordering_key FROM outbox_messages AS m \
+    WHERE seq IN (SELECT value FROM json_each($1)) AND ordering_key IS NOT NULL \
+    AND EXISTS (SELECT 1 FROM outbox_messages AS p WHERE p.state IN (1, 2) \
+    AND p.ordering_key = m.ordering_key AND p.state = 2)";
+
 /// Notes the keys that these settlements free, where rows are parked behind them.
 async fn unpark_later(
     connection: &mut SqliteConnection,
@@ -112,16 +118,10 @@ async fn unpark_later(
         return Ok(());
     }
     let freeing = settling.rows(|outcome| *outcome != Outcome::Release && !blocks(outcome));
-    sqlx::query(
-        "INSERT OR IGNORE INTO outbox_unparking (ordering_key) \
-         SELECT DISTINCT ordering_key FROM outbox_messages AS m \
-         WHERE seq IN (SELECT value FROM json_each($1)) AND ordering_key IS NOT NULL \
-            AND EXISTS (SELECT 1 FROM outbox_messages AS p WHERE p.state IN (1, 2) \
-                AND p.ordering_key = m.ordering_key AND p.state = 2)",
-    )
-    .bind(jsonb::integers(freeing))
-    .execute(connection)
-    .await?;
+    sqlx::query(UNPARK_LATER)
+        .bind(jsonb::integers(freeing))
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -158,9 +158,14 @@ struct Present {
     body: Bytes,
 }
 
-/// What is written into a row that is to wait: number, due time, topic, whether its key goes on,
-/// attempts to add, history, and the first failure.
-type Wait = (i64, i64, String, bool, u32, Option<String>, Option<i64>);
+/// The state of a row that waits and holds up its key.
+const WAITING: u8 = 1;
+/// The state of a row that waits while its key goes on.
+const WAITING_ASIDE: u8 = 4;
+
+/// What is written into a row that is to wait: number, due time, topic, state, attempts to add,
+/// history, and the first failure.
+type Wait = (i64, i64, String, u8, u32, Option<String>, Option<i64>);
 
 impl Present {
     fn topic(&self) -> String {
@@ -170,7 +175,7 @@ impl Present {
     }
 
     fn held(&self, seq: i64, until: Timestamp) -> Wait {
-        (seq, until.as_micros(), self.topic(), false, 0, None, None)
+        (seq, until.as_micros(), self.topic(), WAITING, 0, None, None)
     }
 
     fn to_retry(
@@ -183,14 +188,17 @@ impl Present {
         let mut history = self.history.clone();
         failure.clone().push_to(&mut history);
         let first = self.first_failed_at.unwrap_or(failure.at);
-        let skip = on_failure == OnFailure::SkipMessage;
+        let state = match on_failure {
+            OnFailure::SkipMessage => WAITING_ASIDE,
+            OnFailure::BlockKey | OnFailure::ParkKey => WAITING,
+        };
         let history = quarantine::json(&history)?;
         let (due_at, first) = (due_at.as_micros(), first.as_micros());
         Ok((
             seq,
             due_at,
             self.topic(),
-            skip,
+            state,
             1,
             Some(history),
             Some(first),
@@ -243,20 +251,20 @@ async fn park_key(
     Ok(())
 }
 
+pub(super) const MAKE_WAIT: &str = "UPDATE outbox_messages SET state = row.value ->> 3, due_at = row.value ->> 1, \
+    topic = row.value ->> 2, \
+    attempts = attempts + (row.value ->> 4), \
+    history = ifnull(row.value ->> 5, history), \
+    first_failed_at = ifnull(row.value ->> 6, first_failed_at) \
+    FROM json_each($1) AS row WHERE seq = (row.value ->> 0)";
+
 async fn make_wait(connection: &mut SqliteConnection, rows: &[Wait]) -> Result<(), Fault> {
     if rows.is_empty() {
         return Ok(());
     }
-    sqlx::query(
-        "UPDATE outbox_messages SET state = 1, due_at = row.value ->> 1, \
-            topic = row.value ->> 2, skip = row.value ->> 3, \
-            attempts = attempts + (row.value ->> 4), \
-            history = ifnull(row.value ->> 5, history), \
-            first_failed_at = ifnull(row.value ->> 6, first_failed_at) \
-         FROM json_each($1) AS row WHERE seq = (row.value ->> 0)",
-    )
-    .bind(quarantine::json(rows)?)
-    .execute(connection)
-    .await?;
+    sqlx::query(MAKE_WAIT)
+        .bind(quarantine::json(rows)?)
+        .execute(connection)
+        .await?;
     Ok(())
 }

@@ -17,7 +17,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 pub(super) const LOOK: &str = "\
     SELECT count(*), max(place), max(enqueued_at) FROM ( \
         SELECT place, enqueued_at FROM outbox_enqueued \
-        WHERE place > ?1 AND place <= ?2 ORDER BY place LIMIT ?3)";
+        WHERE place > ?1 AND place <= ?2 ORDER BY place LIMIT +?3)";
 
 /// Forgets what is old and settled.
 pub(super) const FORGET: &str = "\

@@ -14,14 +14,14 @@ pub(super) const MOST_BYTES: i64 = 8 << 20;
 pub(super) const MEASURE: &str = "\
     SELECT count(*), max(place), coalesce(sum(bytes), 0) FROM ( \
         SELECT place, length(body) AS bytes FROM outbox_entries \
-        WHERE place BETWEEN ?1 AND ?2 ORDER BY place LIMIT ?3)";
+        WHERE place BETWEEN ?1 AND ?2 ORDER BY place LIMIT +?3)";
 
 /// As above, as far as the entries before each do not reach the given number of bytes.
 pub(super) const MEASURE_BYTES: &str = "\
     SELECT count(*), max(place), coalesce(sum(bytes), 0) FROM ( \
         SELECT place, bytes, sum(bytes) OVER (ORDER BY place) - bytes AS before FROM ( \
             SELECT place, length(body) AS bytes FROM outbox_entries \
-            WHERE place BETWEEN ?1 AND ?2 ORDER BY place LIMIT ?3)) \
+            WHERE place BETWEEN ?1 AND ?2 ORDER BY place LIMIT +?3)) \
     WHERE before < ?4";
 
 pub(super) const CLAIM: &str = "\
@@ -33,7 +33,7 @@ pub(super) const TAKE_RETURNED: &str = "\
         SELECT place FROM ( \
             SELECT place, sum(bytes) OVER (ORDER BY due_at, place) - bytes AS before FROM ( \
                 SELECT place, due_at, length(body) AS bytes FROM outbox_returned \
-                WHERE queue = ?1 AND token = 0 AND due_at <= ?5 ORDER BY due_at, place LIMIT ?6)) \
+                WHERE queue = ?1 AND token = 0 AND due_at <= ?5 ORDER BY due_at, place LIMIT +?6)) \
         WHERE before < ?7)";
 
 pub(super) const TAKE_OVER_RETURNED: &str = "\
@@ -41,7 +41,7 @@ pub(super) const TAKE_OVER_RETURNED: &str = "\
         SELECT place FROM ( \
             SELECT place, sum(bytes) OVER (ORDER BY due_at, place) - bytes AS before FROM ( \
                 SELECT place, due_at, length(body) AS bytes FROM outbox_returned \
-                WHERE queue = ?1 AND token > 0 AND due_at <= ?5 ORDER BY due_at, place LIMIT ?6)) \
+                WHERE queue = ?1 AND token > 0 AND due_at <= ?5 ORDER BY due_at, place LIMIT +?6)) \
         WHERE before < ?7)";
 
 /// To whom entries are handed out, until when, and under which number.

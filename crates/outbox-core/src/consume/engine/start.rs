@@ -44,7 +44,10 @@ impl Engine<'_> {
         self.busy.extending = true;
         let mut receipts = Vec::with_capacity(held);
         receipts.extend(self.ready.iter().map(|delivery| delivery.receipt));
-        receipts.extend(self.running.values().map(|running| running.receipt));
+        // At most once, what is being handled is acknowledged already, and nobody's any more.
+        if self.worker.consumer.config().semantics != Semantics::AtMostOnce {
+            receipts.extend(self.running.values().map(|running| running.receipt));
+        }
         receipts.extend(self.decided.iter().map(|one| one.delivery.receipt));
         receipts.extend(&self.settling);
         let claims: Vec<_> = self

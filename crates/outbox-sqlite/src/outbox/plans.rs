@@ -1,0 +1,47 @@
+//! What SQLite means to do for the outbox's statements: none goes through a table, however long the
+//! backlog. Where only the first match counts, walking an index of few rows is allowed.
+
+use super::{append, aside, lease, maintain, pulse, read, ready, settle, settle_any};
+use crate::plan::assert_no_scans;
+
+#[tokio::test]
+async fn no_statement_of_the_relays_way_goes_through_a_table() {
+    assert_no_scans(&[
+        pulse::TOPICS,
+        read::BEHIND,
+        read::BEHIND_OR_BLOCKED,
+        read::LISTED,
+        read::LISTED_OR_BLOCKED,
+        read::ALONE,
+        ready::DUE,
+        ready::PARKED,
+        aside::PARK,
+        aside::HOLD,
+        lease::ACQUIRE,
+        lease::EXTEND,
+        settle_any::PRESENT,
+        settle_any::UNPARK_LATER,
+        settle_any::MAKE_WAIT,
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn no_statement_of_append_and_purge_goes_through_a_table() {
+    assert_no_scans(&[
+        append::KNOWN_IDS,
+        append::KNOWN_KEYS,
+        maintain::PURGE_MESSAGES,
+        maintain::PURGE_KEYS,
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn no_part_of_a_settlement_goes_through_a_table() {
+    for text in [settle::DELETE_RANGE, settle::DELETE_LIST, settle::KEEP_LIST] {
+        let parts: Vec<&str> = text.split(';').map(str::trim).collect();
+        assert_eq!((parts[0], parts[3]), ("BEGIN IMMEDIATE", "COMMIT"));
+        assert_no_scans(&parts[1..3]).await;
+    }
+}
