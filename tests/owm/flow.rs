@@ -1,11 +1,3 @@
-<<<<<<<< HEAD:tests/owm/running.rs
-//! What the programs do.
-
-use std::time::Duration;
-use tokio::time::{Instant, sleep};
-
-use crate::Scene;
-========
 //! What the programs do, and what they tell of it.
 
 use std::time::Duration;
@@ -13,7 +5,6 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::scene::Scene;
->>>>>>>> helper/ex:tests/owm/flow.rs
 use crate::support::{cities, made_up_cities, shipped_cities};
 
 #[tokio::test]
