@@ -12,7 +12,6 @@ const LONG: &[(&str, usize)] = &[
     ("crates/outbox-core/src/consume/consumer.rs", 422),
     ("crates/outbox-core/src/message.rs", 547),
     ("crates/outbox-core/src/relay/engine/events.rs", 416),
-    ("tests/owm.rs", 433),
 ];
 
 #[test]

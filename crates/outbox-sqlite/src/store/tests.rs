@@ -1,0 +1,115 @@
+//! The store, at work and cut short.
+
+use super::*;
+
+async fn store() -> (SqliteStore, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path().join("outbox.db"))
+        .await
+        .unwrap();
+    (store, folder)
+}
+
+async fn park(writer: &mut Writer, key: &str) {
+    sqlx::query("INSERT INTO outbox_parked_keys VALUES ($1)")
+        .bind(key)
+        .execute(writer.connection())
+        .await
+        .unwrap();
+}
+
+async fn parked(store: &SqliteStore) -> Vec<String> {
+    let mut reader = store.reader().await.unwrap();
+    let keys = sqlx::query_scalar("SELECT ordering_key FROM outbox_parked_keys")
+        .fetch_all(reader.connection())
+        .await
+        .unwrap();
+    reader.finish();
+    keys
+}
+
+#[tokio::test]
+async fn a_writer_that_is_dropped_in_the_middle_is_rolled_back_and_replaced() {
+    let (store, _folder) = store().await;
+    for _ in 0..20 {
+        let mut dropped = store.writer().await.unwrap();
+        dropped.begin().await.unwrap();
+        park(&mut dropped, "undone").await;
+        drop(dropped);
+        let mut next = store.swift_writer().await.unwrap();
+        park(&mut next, "done").await;
+        sqlx::query("DELETE FROM outbox_parked_keys WHERE ordering_key = 'done'")
+            .execute(next.connection())
+            .await
+            .unwrap();
+        next.finish();
+        assert_eq!(parked(&store).await, Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn a_statement_whose_caller_is_gone_happened_or_did_not() {
+    let (store, _folder) = store().await;
+    for polls in 0..6 {
+        let text = "BEGIN IMMEDIATE; \
+            INSERT INTO outbox_parked_keys VALUES ('a'); \
+            INSERT INTO outbox_parked_keys VALUES ('b'); COMMIT";
+        let mut writer = store.writer().await.unwrap();
+        let statement = sqlx::raw_sql(text).execute(writer.connection());
+        outbox_core::testing::cut(statement, polls).await;
+        drop(writer);
+        let mut next = store.writer().await.unwrap();
+        let both = parked(&store).await.len();
+        assert!(both == 0 || both == 2, "{both}");
+        sqlx::query("DELETE FROM outbox_parked_keys")
+            .execute(next.connection())
+            .await
+            .unwrap();
+        next.finish();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_behind_others_is_served_and_who_waits_for_nothing_is_told() {
+    let (store, _folder) = store().await;
+    let patience = store.options().busy_timeout;
+    let mut turn = store.turn().await.unwrap();
+    for _ in 0..5 {
+        let next = tokio::spawn({
+            let store = store.clone();
+            async move { store.turn().await }
+        });
+        let behind = tokio::spawn({
+            let store = store.clone();
+            async move {
+                tokio::task::yield_now().await;
+                store.turn().await.map(drop)
+            }
+        });
+        tokio::time::sleep(patience * 2 / 3).await;
+        drop(turn);
+        turn = next.await.unwrap().unwrap();
+        tokio::time::sleep(patience * 2 / 3).await;
+        assert!(!behind.is_finished(), "the line moved meanwhile");
+        drop(turn);
+        behind.await.unwrap().unwrap();
+        turn = store.turn().await.unwrap();
+    }
+    assert!(matches!(store.turn().await, Err(Fault::Occupied)));
+}
+
+#[tokio::test]
+async fn writers_take_turns_and_readers_do_not_wait_for_them() {
+    let (store, _folder) = store().await;
+    let first = store.writer().await.unwrap();
+    assert!(store.idle_writer().await.unwrap().is_none());
+    assert!(parked(&store).await.is_empty());
+    let second = tokio::spawn({
+        let store = store.clone();
+        async move { store.writer().await.map(Writer::finish) }
+    });
+    tokio::task::yield_now().await;
+    assert!(!second.is_finished());
+    first.finish();
+    second.await.unwrap().unwrap();
+}
