@@ -187,10 +187,12 @@ async fn whoever_is_killed_no_task_is_lost_or_done_twice_and_none_overtakes_its_
     finished.await.expect("the rest is not done in time");
     let census = scene.check(runs.len()).await;
     println!(
-        "{} kills in {killing:.1?}, {} tasks handled by {} processes, all over after {:.1?}",
+        "{} kills in {killing:.1?}, {} tasks handled by {} processes, {} of them out of their key's \
+         order (which workers that die do not keep), all over after {:.1?}",
         mayhem.killed(),
         census.tasks,
         census.processes,
+        census.overtaken_by_effect,
         started.elapsed()
     );
     assert!(

@@ -12,6 +12,9 @@ use crate::options::{SqliteOptions, Synchronous};
 /// The oldest SQLite whose WAL is sound with several connections.
 const OLDEST: &str = "3.51.3";
 
+/// To how many bytes the -wal file is cut back after it had to grow.
+const WAL_BYTES: &str = "67108864";
+
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -40,6 +43,7 @@ pub(crate) fn driver_options(options: &SqliteOptions, role: Role) -> SqliteConne
         // Only macOS knows the difference between giving data to the drive and having it there.
         .pragma("fullfsync", through)
         .pragma("checkpoint_fullfsync", through)
+        .pragma("journal_size_limit", WAL_BYTES)
         .thread_name(|id| format!("outbox-sqlite-{id}"))
         .disable_statement_logging();
     if role == Role::Reader {

@@ -1,5 +1,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use outbox_core::error::{OutboxError, Result};
@@ -40,6 +42,8 @@ struct Inner {
     options: SqliteOptions,
     identity: FileIdentity,
     writers: Arc<AsyncMutex<Writers>>,
+    /// How many turns of writing there were.
+    turns: AtomicU64,
     readers: Arc<Readers>,
     callers: SqlitePool,
     wake: Wake,
@@ -110,6 +114,7 @@ impl SqliteStore {
                 durable: Some(durable),
                 swift: None,
             })),
+            turns: AtomicU64::new(0),
             readers: Arc::new(Readers {
                 permits: Arc::new(Semaphore::new(options.readers)),
                 idle: Mutex::default(),
@@ -171,6 +176,7 @@ impl SqliteStore {
     pub(crate) async fn idle_writer(&self) -> Result<Option<Writer>, Fault> {
         match Arc::clone(&self.0.writers).try_lock_owned() {
             Ok(turn) => {
+                self.0.turns.fetch_add(1, Ordering::Relaxed);
                 self.verify_file()?;
                 self.begin_turn(turn, Role::Durable).await.map(Some)
             }
@@ -184,14 +190,23 @@ impl SqliteStore {
     }
 
     /// The right to write, once it is this caller's turn.
+    ///
+    /// A caller may hold the turn himself, in a transaction of his own, and would wait for ever where
+    /// SQLite would answer that the database is locked: so he is told when nothing moves for as long
+    /// as a locked database is waited for. Behind a long line of others he waits.
     pub(crate) async fn turn(&self) -> Result<Turn, Fault> {
-        let waiting = Arc::clone(&self.0.writers).lock_owned();
-        // The caller may hold the turn itself, in a transaction of its own: waiting for ever would
-        // hang it where SQLite would answer that the database is locked.
-        let turn = timeout(self.0.options.busy_timeout, waiting);
-        let turn = turn.await.map_err(|_| Fault::Occupied)?;
-        self.verify_file()?;
-        Ok(turn)
+        let mut waiting = pin!(Arc::clone(&self.0.writers).lock_owned());
+        loop {
+            let turns = self.0.turns.load(Ordering::Relaxed);
+            if let Ok(turn) = timeout(self.0.options.busy_timeout, &mut waiting).await {
+                self.0.turns.fetch_add(1, Ordering::Relaxed);
+                self.verify_file()?;
+                return Ok(turn);
+            }
+            if self.0.turns.load(Ordering::Relaxed) == turns {
+                return Err(Fault::Occupied);
+            }
+        }
     }
 
     /// Makes sure that the path still names the file that was opened.
@@ -395,6 +410,35 @@ mod tests {
                 .unwrap();
             next.finish();
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_behind_others_is_served_and_who_waits_for_nothing_is_told() {
+        let (store, _folder) = store().await;
+        let patience = store.options().busy_timeout;
+        let mut turn = store.turn().await.unwrap();
+        for _ in 0..5 {
+            let next = tokio::spawn({
+                let store = store.clone();
+                async move { store.turn().await }
+            });
+            let behind = tokio::spawn({
+                let store = store.clone();
+                async move {
+                    tokio::task::yield_now().await;
+                    store.turn().await.map(drop)
+                }
+            });
+            tokio::time::sleep(patience * 2 / 3).await;
+            drop(turn);
+            turn = next.await.unwrap().unwrap();
+            tokio::time::sleep(patience * 2 / 3).await;
+            assert!(!behind.is_finished(), "the line moved meanwhile");
+            drop(turn);
+            behind.await.unwrap().unwrap();
+            turn = store.turn().await.unwrap();
+        }
+        assert!(matches!(store.turn().await, Err(Fault::Occupied)));
     }
 
     #[tokio::test]

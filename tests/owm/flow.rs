@@ -1,9 +1,10 @@
-//! What the programs do.
+//! What the programs do, and what they tell of it.
 
 use std::time::Duration;
+
 use tokio::time::{Instant, sleep};
 
-use crate::Scene;
+use crate::scene::Scene;
 use crate::support::{cities, made_up_cities, shipped_cities};
 
 #[tokio::test]

@@ -1,8 +1,8 @@
-//! What the programs refuse.
+//! Rows, files and settings that cannot be used.
 
 use std::path::Path;
 
-use crate::Scene;
+use crate::scene::Scene;
 use crate::support::{Program, write};
 
 #[tokio::test]
