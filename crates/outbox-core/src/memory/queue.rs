@@ -20,6 +20,9 @@ use crate::signal::Wake;
 use crate::status::Ordering;
 use crate::time::{Clock, Timestamp};
 
+/// The shortest wait of a caller that does not recover what he was told is stuck.
+const BREATH: Duration = Duration::from_millis(50);
+
 /// How a [`MemoryQueue`] behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryQueueConfig {
@@ -167,11 +170,19 @@ impl Queue for MemoryQueue {
                 (report, entries.next_due())
             });
             let found = !report.deliveries.is_empty() || !report.unreadable.is_empty();
-            if found || waited >= request.wait {
+            if found {
+                // Those who wait are to know when this lease ends.
+                self.0.wake.notify();
+            }
+            let stuck = report.next_expiry.is_some_and(|end| end <= now);
+            if found || waited >= request.wait || (stuck && waited >= BREATH) {
                 return Ok(report);
             }
+            let ends = report.next_expiry.map(|end| end.since(now).max(BREATH));
+            let due = next_due.map(|due| due.since(now));
+            let pause = ends.into_iter().chain(due).min();
             let rest = request.wait - waited;
-            let pause = next_due.map_or(rest, |due| due.since(now).min(rest));
+            let pause = pause.map_or(rest, |pause| pause.min(rest));
             // Either end of the pause means the same: look again.
             timeout(pause, changes.notified()).await.ok();
         }

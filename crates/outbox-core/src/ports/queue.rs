@@ -104,7 +104,8 @@ pub enum DeliveryOutcome {
 ///   key that was not, in the same call.
 /// - **dequeue** delivers what was enqueued before the first worker started, too; it waits on the
 ///   broker, not by polling; a delayed entry comes at its due time. Each entry is held by at most one
-///   owner at a time. A malformed entry is quarantined by itself.
+///   owner at a time. A malformed entry is quarantined by itself. Where the lease of another owner
+///   ends, the wait ends as well, without a delivery, so that the caller recovers what is stuck.
 /// - **settle** is fenced: a worker that lost a delivery cannot settle it for its new owner, and is
 ///   told. All settlements of a call take effect together. A delivery whose lease ended and that
 ///   nobody took over is still its holder's.
@@ -129,7 +130,8 @@ pub trait Queue: Send + Sync {
     #[doc(alias = "enqueue_tasks")]
     async fn enqueue(&self, messages: &[Message]) -> Vec<Result<Enqueued, PublishError>>;
 
-    /// Hands out up to `request.max` entries, waiting up to `request.wait` for the first.
+    /// Hands out up to `request.max` entries, waiting up to `request.wait` for the first; less long
+    /// where another's lease ends meanwhile, see [`DequeueReport::next_expiry`].
     ///
     /// # Errors
     /// [`crate::OutboxError::Backend`] where the broker failed; nothing is lost by that.

@@ -26,7 +26,7 @@ const KEY_ORDER: Requirement<QueueCapabilities> = Requirement {
     met: |capabilities| capabilities.ordering >= Ordering::PerKey,
 };
 
-const EXPIRIES: Requirement<QueueCapabilities> = Requirement {
+pub(super) const EXPIRIES: Requirement<QueueCapabilities> = Requirement {
     what: "needs to tell when a lease ends",
     met: |capabilities| capabilities.tells_next_expiry,
 };

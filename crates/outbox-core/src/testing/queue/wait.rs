@@ -3,6 +3,7 @@ use std::time::Duration;
 use futures_util::future::join;
 use tokio::time::{Instant, timeout};
 
+use super::dequeue::EXPIRIES;
 use super::harness::QueueHarness;
 use super::scene::{RIVAL, START, Scene, WORKER, message, only, request, retry};
 use super::table::QueueCase;
@@ -21,6 +22,11 @@ pub(super) const CASES: &[QueueCase] = &[
     case!(
         "5.3",
         a_waiting_dequeue_wakes_at_the_due_time_of_a_retry_made_meanwhile
+    ),
+    case!(
+        "6",
+        a_waiting_dequeue_ends_with_the_lease_of_another,
+        EXPIRIES
     ),
     case!("8.9", a_waiting_dequeue_gives_up_in_time),
     case!("8.4", of_two_waiting_workers_one_is_given_an_entry),
@@ -128,6 +134,24 @@ async fn a_waiting_dequeue_wakes_at_the_due_time_of_a_retry_made_meanwhile(
     assert!(settled?);
     assert_eq!(only(report?.deliveries)?.attempt, 2);
     assert!(began.elapsed() < WOKEN);
+    Ok(())
+}
+
+async fn a_waiting_dequeue_ends_with_the_lease_of_another(
+    harness: &dyn QueueHarness,
+) -> CaseResult {
+    let scene = Scene::holding(harness, 0..1).await?;
+    let theirs = DequeueRequest {
+        lease: DELAY,
+        ..request(RIVAL, 1, START)
+    };
+    only(scene.queue.dequeue(&theirs).await?.deliveries)?;
+    let began = Instant::now();
+    let report = scene.queue.dequeue(&patient(LONG)).await?;
+    assert_eq!(report.deliveries, []);
+    assert_eq!(report.next_expiry, Some(START + DELAY));
+    let waited = began.elapsed();
+    assert!((DELAY..WOKEN).contains(&waited), "{waited:?}");
     Ok(())
 }
 
