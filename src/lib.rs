@@ -9,13 +9,16 @@
 //! [`message`] and [`delivery`] are what travels, [`ports`] what backends provide, [`produce`],
 //! [`relay`] and [`consume`] what works, [`publish`] where messages go, [`policy`] when they are
 //! tried again, [`observe`] what can be seen of it, [`mod@env`] what the environment sets, and
-//! [`memory`] what tests stand on. Each backend is a module behind a feature of its name.
+//! [`memory`] what tests stand on. Each backend is a module behind a feature of its name, and so are
+//! dead letters (`dlq`).
 
 pub use outbox_core::{
     HandlerError, OutboxError, PublishError, Result, consume, delivery, env, error, id, lease,
     memory, message, observe, policy, ports, produce, publish, relay, report, signal, status, time,
 };
 
+#[cfg(feature = "dlq")]
+pub use outbox_dlq as dlq;
 #[cfg(feature = "sqlite")]
 pub use outbox_sqlite as sqlite;
 

@@ -39,7 +39,7 @@ async fn a_newer_schema_is_refused() {
     let OutboxError::Schema { found, supported } = refused else {
         panic!("{refused}");
     };
-    assert_eq!((found.as_str(), supported.as_str()), ("99", "2"));
+    assert_eq!((found.as_str(), supported.as_str()), ("99", "3"));
 }
 
 #[tokio::test]

@@ -1,3 +1,5 @@
+mod aside;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
@@ -35,6 +37,7 @@ struct Entry {
     history: Vec<AttemptRecord>,
     standing: Standing,
     damaged: bool,
+    redrives: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +71,7 @@ impl Entries {
             history: Vec::new(),
             standing: Standing::Ready,
             damaged: false,
+            redrives: 0,
         };
         self.entries.insert(id, entry);
         self.ready.insert(id);
@@ -298,6 +302,7 @@ impl Entry {
             last_failed_at: now,
             kind: "unreadable".to_owned(),
             error: "the entry is damaged".to_owned(),
+            redrives: self.redrives,
         }
     }
 
@@ -315,6 +320,7 @@ impl Entry {
             last_failed_at,
             kind,
             error,
+            redrives: self.redrives,
         }
     }
 }

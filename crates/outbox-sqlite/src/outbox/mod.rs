@@ -6,7 +6,7 @@ mod claim;
 mod draft;
 mod gather;
 mod group;
-mod history;
+pub(crate) mod history;
 mod lease;
 mod maintain;
 #[cfg(test)]
@@ -17,7 +17,7 @@ mod read;
 mod ready;
 mod session;
 mod settle;
-mod settle_any;
+pub(crate) mod settle_any;
 mod shared;
 
 pub use port::SqliteOutbox;

@@ -4,19 +4,21 @@
 use bytes::Bytes;
 use outbox_core::lease::{Epoch, Sequence};
 use outbox_core::message::Message;
+use outbox_core::time::Timestamp;
 
 use crate::codec::body::{self, Damage, Parts};
+use crate::quarantine::Entry;
 
 /// The bytes before the body.
 const HEAD: usize = 16;
 
 /// About how many bytes the frame of `message` takes; never far below.
-pub(super) fn size_hint(message: &Message) -> usize {
+pub(crate) fn size_hint(message: &Message) -> usize {
     HEAD + Parts::stored(message).size_hint()
 }
 
 /// Appends the frame of `message` to `out`.
-pub(super) fn write(message: &Message, out: &mut Vec<u8>) {
+pub(crate) fn write(message: &Message, out: &mut Vec<u8>) {
     out.extend_from_slice(&message.sequence.0.to_le_bytes());
     out.extend_from_slice(&message.epoch.0.to_le_bytes());
     Parts::stored(message).write(out);
@@ -34,13 +36,26 @@ pub(super) fn split_first(bytes: &mut Bytes) -> Result<Bytes, Damage> {
 }
 
 /// The message in `frame`.
-pub(super) fn read(frame: &Bytes) -> Result<Message, Damage> {
+pub(crate) fn read(frame: &Bytes) -> Result<Message, Damage> {
     let (sequence, rest) = frame.split_first_chunk::<8>().ok_or(Damage::Short)?;
     let epoch = rest.first_chunk::<8>().ok_or(Damage::Short)?;
     let mut message = body::read(&frame.slice(HEAD..))?;
     message.sequence = Sequence(u64::from_le_bytes(*sequence));
     message.epoch = Epoch(u64::from_le_bytes(*epoch));
     Ok(message)
+}
+
+/// What quarantine keeps of the message in `frame`, or of its bytes where it cannot be read.
+pub(crate) fn dead(frame: &Bytes, origin: String, now: Timestamp) -> Entry {
+    let message = read(frame).ok();
+    Entry {
+        seq: message.as_ref().map_or(0, |m| m.sequence.0.cast_signed()),
+        epoch: message.as_ref().map_or(0, |m| m.epoch.0.cast_signed()),
+        ordering_key: message.as_ref().and_then(|m| m.ordering_key.clone()),
+        body: message.is_none().then(|| frame.clone()),
+        message,
+        ..Entry::leaving(origin, now)
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ mod config;
 mod dequeue;
 mod enqueue;
 mod extend;
-mod frame;
+pub(crate) mod frame;
 mod holding;
 mod look;
 #[cfg(test)]
@@ -23,7 +23,7 @@ mod read_out;
 mod recover;
 mod run;
 mod settle;
-mod span;
+pub(crate) mod span;
 mod stats;
 
 pub use config::SqliteQueueConfig;

@@ -106,6 +106,7 @@ impl State {
             first_failed_at: None,
             history: Vec::new(),
             unreadable: false,
+            redrives: 0,
             message,
         };
         self.rows.insert(row.message.sequence, row);

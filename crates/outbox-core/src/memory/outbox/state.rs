@@ -38,6 +38,8 @@ pub(super) struct Row {
     pub(super) first_failed_at: Option<Timestamp>,
     pub(super) history: Vec<AttemptRecord>,
     pub(super) unreadable: bool,
+    /// How often it was sent back from quarantine.
+    pub(super) redrives: u32,
 }
 
 /// A published message that is kept.
