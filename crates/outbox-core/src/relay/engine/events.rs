@@ -158,6 +158,15 @@ impl Engine<'_> {
         self.put_back(untimely, &Outcome::Release);
     }
 
+    /// A destination says that it has room: it is tried at once.
+    pub(super) fn on_room(&mut self, destination: &str) {
+        let now = self.relay.clock.now();
+        if let Some(lane) = self.lanes.get_mut(destination) {
+            lane.breaker().invited(now);
+            self.claim.wanted = true;
+        }
+    }
+
     fn on_published(&mut self, call: Call) {
         let now = self.relay.clock.now();
         self.learn(&call, now);
@@ -171,14 +180,13 @@ impl Engine<'_> {
             started,
             answer,
         } = call;
-        let until = self
-            .lanes
-            .get(&destination)
-            .and_then(|lane| lane.closed_until(now));
+        let lane = self.lanes.get(&destination);
+        let until = lane.and_then(|lane| Some((lane.closed_until(now)?, lane.waits_as_told(now))));
+        let put_back = until.map_or(Outcome::Release, |until| self.untried(until, now));
         let court = Court {
             config: &self.relay.config,
             entropy: &self.relay.entropy,
-            put_back: until.map_or(Outcome::Release, |until| self.untried(until)),
+            put_back,
             started,
             now,
         };
@@ -262,9 +270,7 @@ impl Engine<'_> {
                 }
                 left.push(key.to_owned());
             }
-            if let Outcome::Retry { due_at, .. } | Outcome::Hold { until: due_at } =
-                verdict.settlement.outcome
-            {
+            if let Outcome::Retry { due_at, .. } = verdict.settlement.outcome {
                 self.timers.due_at(due_at);
             }
             self.judged.settlements.push(verdict.settlement);
