@@ -25,6 +25,7 @@ use super::timers::Timers;
 use crate::observe::ReportDesk;
 
 mod events;
+mod published;
 mod start;
 
 /// When a relay has done its work.
