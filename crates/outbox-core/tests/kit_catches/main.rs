@@ -252,6 +252,7 @@ const CAUGHT_BY: &[(Fault, &[&str])] = &[
         &[
             "a_stale_token_settles_nothing",
             "the_same_settlement_takes_effect_once",
+            "who_holds_the_lease_loses_it_to_a_replay",
         ],
     ),
     (
@@ -269,7 +270,6 @@ const CAUGHT_BY: &[(Fault, &[&str])] = &[
             "a_stale_settlement_is_told_by_its_place_in_the_request",
             "a_token_that_was_never_given_is_lost",
             "a_stale_quarantine_moves_nothing",
-            "who_holds_the_lease_loses_it_to_a_replay",
         ],
     ),
     (
