@@ -1,7 +1,5 @@
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use outbox_core::error::BoxError;
+use outbox_core::id::Entropy;
 use outbox_redis::{RedisOptions, RedisStore, TimeSource};
 use outbox_redis_harness::Shared;
 use tokio::sync::OnceCell;
@@ -19,13 +17,10 @@ pub(crate) struct Place {
 
 impl Server {
     pub(crate) async fn place(&self) -> Result<Place, BoxError> {
-        static PLACES: AtomicU32 = AtomicU32::new(0);
         let shared = self.0.get_or_try_init(Shared::start).await?;
-        let number = PLACES.fetch_add(1, Ordering::Relaxed);
-        let began = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
         Ok(Place {
             url: shared.url().to_owned(),
-            prefix: format!("kit-{}-{number}-{began}", std::process::id()),
+            prefix: format!("kit-{:016x}", Entropy::from_system().next_u64()),
         })
     }
 }
