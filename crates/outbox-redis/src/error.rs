@@ -43,7 +43,7 @@ impl Answer {
     /// The first word, as `NOPERM`: the only part that servers agree on.
     pub(crate) fn word(&self) -> &str {
         let told = |text: &&str| self.0.contains(*text);
-        if NOT_PERMITTED_IN_SCRIPTS.iter().any(|text| told(text)) {
+        if NOT_PERMITTED_IN_SCRIPTS.iter().any(told) {
             return "NOPERM";
         }
         self.0.split_whitespace().next().unwrap_or_default()
