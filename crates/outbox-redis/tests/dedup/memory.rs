@@ -32,7 +32,6 @@ async fn the_compact_layout_takes_a_fourth_of_the_plain_one() -> Tested {
     let plain = bytes_an_id(DedupLayout::Plain).await?;
     let packed = bytes_an_id(PACKED).await?;
     let told = format!("plain {plain:.0} B, compact {packed:.0} B an id");
-    println!("{told}");
     assert!(
         plain < 160.0 && packed < 35.0 && packed * 4.0 < plain,
         "{told}"
