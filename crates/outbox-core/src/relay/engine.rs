@@ -349,6 +349,14 @@ async fn give_back_lease(relay: &Relay, owner: WorkerId) {
     }
 }
 
+impl Judged {
+    /// How many messages are judged and not settled.
+    fn len(&self) -> usize {
+        let groups = self.groups.iter().chain(&self.settling);
+        groups.map(|group| group.messages.len()).sum()
+    }
+}
+
 impl Group {
     fn new(destination: String) -> Self {
         Self {

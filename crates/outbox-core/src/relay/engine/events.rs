@@ -5,6 +5,7 @@ use crate::error::{OutboxError, PublishError, Result};
 use crate::lease::LeaseToken;
 use crate::ports::{Outcome, Settlement};
 use crate::report::{ClaimReport, Fate, OutboxStats, SettleReport};
+use crate::status::OnFailure;
 use crate::time::Timestamp;
 
 use super::super::judge::{Answer, Court, One, Verdict};
@@ -248,14 +249,7 @@ impl Engine<'_> {
     fn file(&mut self, mut group: Group, verdicts: Vec<Verdict>) {
         let mut left = Vec::new();
         for (message, verdict) in group.messages.iter().zip(verdicts) {
-            let skips = matches!(
-                verdict.settlement.outcome,
-                Outcome::Retry {
-                    on_failure: crate::status::OnFailure::SkipMessage,
-                    ..
-                }
-            );
-            let blocks = !matches!(verdict.fate, Fate::Done | Fate::Quarantined) && !skips;
+            let blocks = verdict.fate != Fate::Done && !skips_key(&verdict.settlement.outcome);
             if let Some(key) = message.ordering_key.as_deref() {
                 if blocks {
                     self.guard.block(key);
@@ -413,4 +407,19 @@ impl Engine<'_> {
         self.drain.unsent = Some(stats.unsent());
         self.drain.counted = true;
     }
+}
+
+/// Whether the other messages of its key go on although this one is not published. One that is on
+/// its way to quarantine holds them back, too, until it is there: a crash before brings it back.
+fn skips_key(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Retry {
+            on_failure: OnFailure::SkipMessage,
+            ..
+        } | Outcome::Quarantine {
+            on_failure: OnFailure::SkipMessage,
+            ..
+        }
+    )
 }

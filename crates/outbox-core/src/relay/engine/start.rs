@@ -14,6 +14,10 @@ use super::super::lane::Batch;
 use super::{Call, Engine, Event, Goal};
 use crate::observe::tell;
 
+/// How many batches may wait to be settled before nothing more is claimed: a store that is slow to
+/// settle must not fill the memory.
+const UNSETTLED_BATCHES: usize = 4;
+
 impl Engine<'_> {
     pub(super) fn start_work(&mut self, now: Timestamp, listener: &mut WakeListener) {
         self.read_timers(now);
@@ -187,6 +191,9 @@ impl Engine<'_> {
     fn room(&self, now: Timestamp) -> Option<usize> {
         let ceiling = self.relay.config.batch_ceiling;
         let routes = self.relay.publisher.routes();
+        if self.judged.len() >= UNSETTLED_BATCHES * ceiling {
+            return None;
+        }
         let mut ahead = self.guard.deferred();
         for lane in self.lanes.values() {
             if routes && lane.is_stalled(now) {

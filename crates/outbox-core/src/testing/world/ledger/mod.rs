@@ -259,6 +259,11 @@ impl Books {
         Some(self.keys.entry(key).or_default())
     }
 
+    /// Whether clocks jump: a store that one of them told that a time has come may believe it.
+    fn clocks_jump(&self) -> bool {
+        self.config.faults.jumps > 0
+    }
+
     /// Whether the settings let a failed message be overtaken by others of its key.
     fn may_skip(&self) -> bool {
         self.config.relay.on_failure == OnFailure::SkipMessage
