@@ -24,7 +24,7 @@ pub use clock::Clock;
 pub use dedup::{Claim, ClaimToken, DeduplicationCache};
 pub use delivery_log::DeliveryLog;
 pub use flush::{Flush, FlushReport};
-pub use handler::{Handler, TransactionalHandler};
+pub use handler::{Handled, Handler, TransactionalHandler};
 pub use health::{Health, HealthCheck};
 pub use hook::DeliveryHook;
 pub use outbox::{ClaimRequest, Outbox, Outcome, Settlement};

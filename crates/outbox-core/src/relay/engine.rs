@@ -20,10 +20,12 @@ use super::Relay;
 use super::judge::Answer;
 use super::keys::KeyGuard;
 use super::lane::{Held, Lane, PATIENCE};
+use super::rooms::Rooms;
 use super::timers::Timers;
 use crate::observe::ReportDesk;
 
 mod events;
+mod published;
 mod start;
 
 /// When a relay has done its work.
@@ -182,13 +184,15 @@ impl<'a> Engine<'a> {
     /// many messages are unsent, as far as that was counted.
     pub(super) async fn run(mut self, shutdown: &Shutdown) -> Result<(StopReport, u64)> {
         let mut listener = self.relay.outbox.wake().listen();
+        let mut rooms = Rooms::of(&*self.relay.publisher);
         loop {
             let now = self.relay.clock.now();
             if self.is_finished(now) {
                 break;
             }
             self.start_work(now, &mut listener);
-            self.wait(now, shutdown, &mut listener).await?;
+            self.wait(now, shutdown, (&mut listener, &mut rooms))
+                .await?;
         }
         self.report.abandoned = self.unsettled.len() as u64;
         give_back_lease(self.relay, self.owner).await;
@@ -204,17 +208,26 @@ impl<'a> Engine<'a> {
         &mut self,
         now: Timestamp,
         shutdown: &Shutdown,
-        listener: &mut WakeListener,
+        (listener, rooms): (&mut WakeListener, &mut Rooms),
     ) -> Result<()> {
         let pause = self.next_timer(now).since(now);
+        let full = self.waiting_as_told(now);
         tokio::select! {
             biased;
             () = shutdown.triggered(), if self.stopping.is_none() => self.begin_stop(now),
             Some(event) = self.work.next() => self.on_event(event)?,
             () = listener.notified(), if !self.claim.running => self.claim.wanted = true,
+            destination = rooms.signalled(&full) => self.on_room(&destination),
             () = tokio::time::sleep(pause) => {}
         }
         Ok(())
+    }
+
+    /// The destinations that named the time for which nothing is sent to them.
+    fn waiting_as_told(&self, now: Timestamp) -> Vec<String> {
+        let lanes = self.lanes.iter();
+        let waiting = lanes.filter(|(_, lane)| lane.waits_as_told(now));
+        waiting.map(|(name, _)| name.clone()).collect()
     }
 
     /// The earliest moment that needs attention and is not being attended to.

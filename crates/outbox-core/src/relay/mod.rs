@@ -5,6 +5,7 @@ mod engine;
 mod judge;
 mod keys;
 mod lane;
+mod rooms;
 mod timers;
 
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use crate::ports::DequeueReport;
 use crate::report::{Fate, QueueStats, SettleReport};
 
 use super::super::Semantics;
-use super::super::consumer::{Admission, Decided, Handled};
+use super::super::decided::{Admission, Decided, Ended};
 use super::{Engine, Event, Taken};
 
 impl Engine<'_> {
@@ -106,10 +106,10 @@ impl Engine<'_> {
         }
     }
 
-    pub(super) fn on_joined(&mut self, handled: Result<Handled, JoinError>) {
+    pub(super) fn on_joined(&mut self, ended: Result<Ended, JoinError>) {
         // A task that was aborted was dropped from the books when it was.
-        if let Ok(handled) = handled {
-            let decided = self.worker.consumer.judge(handled, &self.worker.entropy);
+        if let Ok(ended) = ended {
+            let decided = self.worker.consumer.judge(ended, &self.worker.entropy);
             self.decide(decided);
         }
     }
@@ -119,9 +119,8 @@ impl Engine<'_> {
         if !self.free(decided.delivery.receipt.entry) {
             return;
         }
-        let acknowledged = self.worker.consumer.config().semantics == Semantics::AtMostOnce
-            && decided.fate != Fate::Deferred
-            && decided.fate != Fate::Duplicate;
+        let first = self.worker.consumer.config().semantics == Semantics::AtMostOnce;
+        let acknowledged = first && decided.handled;
         if acknowledged || decided.fate == Fate::Lost {
             self.tell(vec![decided]);
         } else {

@@ -93,18 +93,21 @@ impl Engine<'_> {
         };
         if let Some(until) = lane.closed_until(now) {
             let queued = lane.drain();
-            let outcome = self.untried(until);
-            self.timers.due_at(until);
+            let until = (until, lane.waits_as_told(now));
+            let outcome = self.untried(until, now);
             self.turn_away(queued, &outcome);
         }
     }
 
-    /// What becomes of untried messages while their destination is away until `until`.
-    pub(super) fn untried(&self, until: Timestamp) -> Outcome {
-        if self.relay.publisher.routes() {
-            Outcome::Hold { until }
-        } else {
-            Outcome::Release
+    /// What becomes of untried messages while their destination is away, until when it was told or
+    /// else believed to be. One that told may have room sooner: then they come as soon as their
+    /// topic is claimed again.
+    pub(super) fn untried(&mut self, (until, told): (Timestamp, bool), now: Timestamp) -> Outcome {
+        self.timers.due_at(until);
+        match (self.relay.publisher.routes(), told) {
+            (false, _) => Outcome::Release,
+            (true, true) => Outcome::Hold { until: now },
+            (true, false) => Outcome::Hold { until },
         }
     }
 

@@ -13,7 +13,7 @@ use crate::delivery::Delivery;
 use crate::error::HandlerError;
 use crate::id::MessageId;
 use crate::message::NewMessage;
-use crate::ports::Handler;
+use crate::ports::{Handled, Handler};
 
 /// The header of messages whose handling appends another.
 pub(super) const FOLLOWED: &str = "followed";
@@ -50,13 +50,13 @@ pub(super) struct SimHandler {
 
 #[async_trait]
 impl Handler for SimHandler {
-    async fn handle(&self, delivery: &Delivery) -> Result<(), HandlerError> {
+    async fn handle(&self, delivery: &Delivery) -> Result<Handled, HandlerError> {
         self.process.share(self.attempt(delivery)).await
     }
 }
 
 impl SimHandler {
-    async fn attempt(&self, delivery: &Delivery) -> Result<(), HandlerError> {
+    async fn attempt(&self, delivery: &Delivery) -> Result<Handled, HandlerError> {
         let (ledger, trouble) = (&self.outbox.ledger, &self.outbox.trouble);
         let id = delivery.message.id;
         ledger.write(|books, now| books.started(now, id));
@@ -76,7 +76,7 @@ impl SimHandler {
             return self.commit(delivery).await;
         }
         ledger.write(|books, now| books.handled(now, id));
-        Ok(())
+        Ok(Handled::Done)
     }
 
     async fn go_wrong(&self) -> Result<(), HandlerError> {
@@ -91,7 +91,7 @@ impl SimHandler {
     }
 
     /// Commits the effect, the inbox's record and what follows in one transaction.
-    async fn commit(&self, delivery: &Delivery) -> Result<(), HandlerError> {
+    async fn commit(&self, delivery: &Delivery) -> Result<Handled, HandlerError> {
         let message = &delivery.message;
         let follows = message.headers.get(FOLLOWED).is_some();
         let payload = format!("follows {}", message.id);
@@ -103,7 +103,7 @@ impl SimHandler {
             sleep(Duration::from_millis(1)).await;
         }
         if self.inbox.knows(message.id) {
-            return Ok(());
+            return Ok(Handled::Duplicate);
         }
         let record = || {
             self.inbox.record(message.id);
@@ -111,6 +111,7 @@ impl SimHandler {
             ledger.write(|books, now| books.handled(now, message.id));
         };
         let committed = self.outbox.commit(open, (&followers, &report), record);
-        committed.await.map_err(HandlerError::retry)
+        committed.await.map_err(HandlerError::retry)?;
+        Ok(Handled::Done)
     }
 }
