@@ -188,7 +188,7 @@ impl Draw {
                 ..BreakerConfig::default()
             },
             purge_interval: Duration::from_secs(10),
-            retention: Duration::from_secs(5),
+            retention: Duration::from_secs(40),
             ..RelayConfig::default()
         }
     }

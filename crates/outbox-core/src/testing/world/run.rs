@@ -31,8 +31,9 @@ use crate::time::{Timestamp, TokioClock};
 /// When every world begins.
 const BEGINNING: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-/// How long after the last fault a process may still stand still.
-const AFTERMATH: Duration = Duration::from_secs(20);
+/// How long after the last fault a process may still stand still, or wait in a call that a clock
+/// which had jumped has begun.
+const AFTERMATH: Duration = Duration::from_secs(45);
 
 /// How soon a message that is committed in an idle world has to be handled.
 const PROMPT: Duration = Duration::from_secs(2);
@@ -274,15 +275,21 @@ impl Parts {
     async fn resume_until_done(&self) -> Result<(), Breach> {
         let until = Instant::now() + self.config.patience;
         while !self.ledger.is_done() && Instant::now() < until {
-            for key in self.ledger.read(|books| books.parked()) {
-                self.ledger.write(|books, _| books.resumed(key));
-                let resumed = self.outbox.resume_key(&format!("key-{key}")).await;
-                resumed.map_err(broken)?;
-            }
+            self.resume().await?;
             self.wait(Duration::from_secs(1), || self.ledger.is_done())
                 .await?;
         }
         self.ledger.read(|books| books.check_end(true))
+    }
+
+    /// As an operator does, resumes every key that is parked.
+    async fn resume(&self) -> Result<(), Breach> {
+        for key in self.ledger.read(|books| books.parked()) {
+            self.ledger.write(|books, _| books.resumed(key));
+            let resumed = self.outbox.resume_key(&format!("key-{key}")).await;
+            resumed.map_err(broken)?;
+        }
+        Ok(())
     }
 
     /// A commit wakes an idle relay, and an enqueued message an idle worker, at once.
@@ -292,6 +299,7 @@ impl Parts {
             &self.trouble,
             (&self.config, BEGINNING),
         );
+        self.resume().await?;
         self.outbox.append(&[late]).await.map_err(broken)?;
         self.wait(PROMPT, || self.ledger.is_done()).await?;
         self.rule(self.ledger.is_done(), "a commit wakes", || {

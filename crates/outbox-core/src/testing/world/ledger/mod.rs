@@ -121,7 +121,8 @@ pub(super) struct Books {
     undelivered: BTreeSet<Number>,
     /// How many messages each incarnation of a relay holds.
     holding: HashMap<WorkerId, usize>,
-    quarantined: u64,
+    /// The latest moment that the queue was told by a worker: what is due by then may be delivered.
+    latest: Timestamp,
     calls: u64,
     trace: Vec<(Timestamp, Step)>,
     breach: Option<Breach>,
@@ -147,7 +148,7 @@ impl Ledger {
             entries: BTreeMap::new(),
             undelivered: BTreeSet::new(),
             holding: HashMap::new(),
-            quarantined: 0,
+            latest: Timestamp::EPOCH,
             calls: 0,
             trace: Vec::with_capacity(2_048),
             breach: None,
@@ -257,11 +258,6 @@ impl Books {
     fn key_of(&mut self, number: Number) -> Option<&mut KeyBook> {
         let key = self.messages[number as usize].key?;
         Some(self.keys.entry(key).or_default())
-    }
-
-    /// Whether clocks jump: a store that one of them told that a time has come may believe it.
-    fn clocks_jump(&self) -> bool {
-        self.config.faults.jumps > 0
     }
 
     /// Whether the settings let a failed message be overtaken by others of its key.
