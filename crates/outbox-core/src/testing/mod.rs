@@ -71,5 +71,5 @@ pub use rate_limit::{
     LimiterSetup, RateLimitCapabilities, RateLimitHarness, RateLimitStore, rate_limit_cases,
 };
 pub use world::{
-    Ending, FaultRates, Guard, Number, Outcome, Step, Sweep, Violation, World, WorldConfig, sweep,
+    Ending, FaultRates, Guard, Number, Outcome, Scenario, Step, Sweep, Violation, World, sweep,
 };

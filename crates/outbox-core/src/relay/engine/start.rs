@@ -52,7 +52,7 @@ impl Engine<'_> {
             return;
         }
         self.busy.extending = true;
-        let tokens: Vec<_> = self.unsettled.iter().copied().collect();
+        let tokens = self.unsettled.tokens();
         let until = now + self.relay.config.lease;
         let outbox = &self.relay.outbox;
         let extend = async move { Event::Extended(until, outbox.extend(&tokens, until).await) };
@@ -146,7 +146,8 @@ impl Engine<'_> {
 
     fn start_settling(&mut self, now: Timestamp) {
         let nothing = self.judged.settlements.is_empty();
-        if self.busy.settling || nothing || self.timers.rest.until(now).is_some() {
+        let early = self.judged.unknown && self.claim.running;
+        if self.busy.settling || nothing || early || self.timers.rest.until(now).is_some() {
             return;
         }
         self.busy.settling = true;
@@ -163,7 +164,8 @@ impl Engine<'_> {
 
     fn start_claim(&mut self, now: Timestamp, listener: &mut WakeListener) {
         let rests = self.timers.rest.until(now).is_some();
-        let barred = self.claim.unknown || self.busy.releasing || rests;
+        let unknown = self.claim.unknown || self.judged.unknown;
+        let barred = unknown || self.busy.releasing || rests;
         if !self.claim.wanted || self.claim.running || barred {
             return;
         }

@@ -61,7 +61,7 @@ pub enum Guard {
 
 /// What a simulated world is made of.
 #[derive(Clone, Debug, PartialEq)]
-pub struct WorldConfig {
+pub struct Scenario {
     /// Relays on the outbox; 3 by default.
     pub relays: usize,
     /// Workers on the queue; 3 by default.
@@ -94,7 +94,7 @@ pub struct WorldConfig {
     pub limit: Option<u32>,
 }
 
-impl WorldConfig {
+impl Scenario {
     /// A world whose parts and faults are drawn from `seed`: each seed leaves out some kinds of
     /// fault, so that others have room to show what they do.
     #[must_use]

@@ -47,7 +47,7 @@ mod verdict;
 
 use std::sync::Arc;
 
-pub use config::{FaultRates, Guard, WorldConfig};
+pub use config::{FaultRates, Guard, Scenario};
 pub use step::{Ending, Number, Step};
 pub use sweep::{Sweep, sweep};
 pub use verdict::{Outcome, Violation};
@@ -58,7 +58,7 @@ use run::Parts;
 /// A simulated world, about to be run.
 pub struct World {
     seed: u64,
-    config: WorldConfig,
+    config: Scenario,
     handler: Option<Arc<dyn Handler>>,
 }
 
@@ -66,12 +66,12 @@ impl World {
     /// A world in which everything is drawn from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self::of(seed, WorldConfig::drawn(seed))
+        Self::of(seed, Scenario::drawn(seed))
     }
 
     /// A world of your own settings, in which `seed` decides what happens.
     #[must_use]
-    pub fn of(seed: u64, config: WorldConfig) -> Self {
+    pub fn of(seed: u64, config: Scenario) -> Self {
         Self {
             seed,
             config,

@@ -109,7 +109,7 @@ impl SimOutbox {
         let claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
         let number_of = |token: LeaseToken| claimed.get(&token.sequence).copied();
         self.ledger
-            .write(|books, now| books.settled(now, (all, moment), &report, number_of));
+            .write(|books, now| books.settled(now, all, &report, number_of));
         Ok(report)
     }
 
@@ -145,9 +145,12 @@ impl Outbox for SimOutbox {
             let (me, request) = (self.clone(), request.clone());
             async move { me.claim_now(&request).await }.boxed()
         };
-        self.trouble
-            .call("claim", self.claim_now(request), far)
-            .await?
+        let call = self.trouble.call("claim", self.claim_now(request), far);
+        let answer = call.await;
+        if answer.is_err() {
+            self.ledger.write(|books, _| books.claim_lost());
+        }
+        answer?
     }
 
     async fn settle(&self, all: &[Settlement], now: Timestamp) -> Result<SettleReport> {

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::config::WorldConfig;
+use super::config::Scenario;
 use super::handler::FOLLOWED;
 use super::outbox::{POISON, SimOutbox};
 use super::process::Process;
@@ -30,7 +30,7 @@ pub(super) struct Source {
 pub(super) fn message(
     number: usize,
     trouble: &Trouble,
-    (config, now): (&WorldConfig, Timestamp),
+    (config, now): (&Scenario, Timestamp),
 ) -> NewMessage {
     let mut message = NewMessage::new("sim", format!("message {number}"))
         .idempotency_key(format!("once {number}"));

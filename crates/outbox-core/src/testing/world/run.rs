@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::config::{Guard, WorldConfig};
+use super::config::{Guard, Scenario};
 use super::handler::{Inbox, SimHandler};
 use super::ledger::{Breach, Ledger, Remains};
 use super::outbox::SimOutbox;
@@ -45,7 +45,7 @@ const IDLE_CALLS: u64 = 12;
 
 /// Everything in a world that outlives its processes.
 pub(super) struct Parts {
-    pub(super) config: WorldConfig,
+    pub(super) config: Scenario,
     clock: TokioClock,
     entropy: Entropy,
     trouble: Arc<Trouble>,
@@ -63,7 +63,7 @@ pub(super) struct Parts {
 impl Parts {
     pub(super) fn new(
         seed: u64,
-        config: WorldConfig,
+        config: Scenario,
         handler: Option<Arc<dyn Handler>>,
     ) -> Result<Self> {
         let clock = TokioClock::starting_at(BEGINNING);

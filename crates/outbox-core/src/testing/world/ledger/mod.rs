@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::config::WorldConfig;
+use super::config::Scenario;
 use super::step::{Number, Step};
 use crate::id::{MessageId, WorkerId};
 use crate::lease::{EntryId, Epoch};
@@ -111,7 +111,7 @@ struct EntryBook {
 /// All that is known of a world.
 #[derive(Debug)]
 pub(super) struct Books {
-    config: WorldConfig,
+    config: Scenario,
     messages: Vec<Known>,
     numbers: HashMap<MessageId, Number>,
     keys: BTreeMap<u32, KeyBook>,
@@ -124,6 +124,8 @@ pub(super) struct Books {
     /// The latest moment that the queue was told by a worker: what is due by then may be delivered.
     latest: Timestamp,
     calls: u64,
+    /// How many claims were not answered, whatever their effect.
+    claims_lost: u32,
     trace: Vec<(Timestamp, Step)>,
     breach: Option<Breach>,
 }
@@ -138,7 +140,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(config: WorldConfig, clock: TokioClock) -> Self {
+    pub(super) fn new(config: Scenario, clock: TokioClock) -> Self {
         let books = Books {
             config,
             messages: Vec::new(),
@@ -150,6 +152,7 @@ impl Ledger {
             holding: HashMap::new(),
             latest: Timestamp::EPOCH,
             calls: 0,
+            claims_lost: 0,
             trace: Vec::with_capacity(2_048),
             breach: None,
         };

@@ -94,6 +94,12 @@ impl Books {
         })
     }
 
+    /// A claim was not answered, whatever its effect.
+    pub(in super::super) fn claim_lost(&mut self) -> Ruling {
+        self.claims_lost += 1;
+        Ok(())
+    }
+
     fn hand_out(&mut self, now: Timestamp, request: &ClaimRequest, leased: &Leased) -> Ruling {
         let number = self.number(leased.message.id)?;
         let epoch = leased.token.epoch;
@@ -172,7 +178,7 @@ impl Books {
     pub(in super::super) fn settled(
         &mut self,
         now: Timestamp,
-        (settlements, moment): (&[Settlement], Timestamp),
+        settlements: &[Settlement],
         report: &SettleReport,
         number_of: impl Fn(LeaseToken) -> Option<MessageId>,
     ) -> Ruling {
@@ -203,13 +209,13 @@ impl Books {
                 format!("{token:?} of message {number} was told as lost")
             })?;
             if took {
-                self.settle(number, &settlement.outcome, moment)?;
+                self.settle(number, &settlement.outcome)?;
             }
         }
         Ok(())
     }
 
-    fn settle(&mut self, number: Number, outcome: &Outcome, now: Timestamp) -> Ruling {
+    fn settle(&mut self, number: Number, outcome: &Outcome) -> Ruling {
         if let Some(owner) = self.lease.owner {
             let held = self.holding.entry(owner).or_default();
             *held = held.saturating_sub(1);
@@ -222,11 +228,6 @@ impl Books {
                 let known = self.at_mut(number);
                 known.standing = Standing::Waiting;
                 known.due = Some(*due_at);
-                hold(
-                    *due_at >= now - std::time::Duration::from_secs(20),
-                    "a retry lies ahead",
-                    || format!("message {number} is to be retried at {due_at}, at {now}"),
-                )?;
                 self.blame(number, failure)
             }
             Outcome::Quarantine {
@@ -268,7 +269,11 @@ impl Books {
     }
 
     /// An attempt is counted only for what the message itself may have caused.
+    ///
+    /// Where the answers of a settlement and of a claim beside it are both lost, the relay cannot
+    /// know that a message is another attempt's by now, and may count that one, too.
     fn blame(&mut self, number: Number, failure: &AttemptRecord) -> Ruling {
+        let unseen = self.claims_lost;
         let known = self.at_mut(number);
         known.failures += 1;
         let causes = match failure.kind.as_str() {
@@ -283,7 +288,7 @@ impl Books {
             )
         })?;
         hold(
-            known.failures <= known.refusals + known.sent_alone,
+            known.failures <= known.refusals + known.sent_alone + unseen,
             "attempts are counted",
             || {
                 format!(
