@@ -12,13 +12,21 @@
 
 #![allow(dead_code, reason = "the ports that stand on these follow")]
 
+mod dedup;
 mod error;
 mod health;
 mod keys;
 mod link;
 mod options;
 mod probe;
+mod rate_limit;
 mod store;
+mod time_source;
 
+pub use dedup::{CompactLayout, DedupLayout, RedisDeduplicationCache};
 pub use options::{Eviction, RedisOptions};
+pub use rate_limit::{
+    RedisDailyRateLimiter, RedisFixedWindowLimiter, RedisGcraLimiter, RedisLimiterConfig,
+};
 pub use store::RedisStore;
+pub use time_source::TimeSource;
