@@ -175,8 +175,11 @@ fn spawn(port: u16, folder: &Path, args: &[String]) -> Result<Child, BoxError> {
     child.map_err(|error| format!("redis-server cannot be started: {error}").into())
 }
 
-/// A port that nobody listens on now; a rival may still be faster.
-async fn free_port() -> Result<u16, BoxError> {
+/// A loopback port that nobody listens on now; a rival may still be faster.
+///
+/// # Errors
+/// Where none can be had.
+pub async fn free_port() -> Result<u16, BoxError> {
     loop {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let port = listener.local_addr()?.port();

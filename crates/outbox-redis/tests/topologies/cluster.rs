@@ -42,7 +42,7 @@ async fn caches_and_limiters_work_wherever_their_keys_lie() -> Tested {
     let ids = ids(300);
     for name in a_name_for_each_node(&cluster).await? {
         for (name, layout) in [
-            (format!("{name}"), DedupLayout::Plain),
+            (name.clone(), DedupLayout::Plain),
             (format!("{name}-p"), packed),
         ] {
             let cache = RedisDeduplicationCache::open_with(&store, &name, layout).await?;

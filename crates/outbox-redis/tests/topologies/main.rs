@@ -2,6 +2,8 @@
 
 mod cluster;
 mod sentinel;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::time::Duration;
 
