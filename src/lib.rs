@@ -19,6 +19,8 @@ pub use outbox_core::{
 
 #[cfg(feature = "dlq")]
 pub use outbox_dlq as dlq;
+#[cfg(feature = "redis")]
+pub use outbox_redis as redis;
 #[cfg(feature = "sqlite")]
 pub use outbox_sqlite as sqlite;
 

@@ -71,6 +71,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     entries: Mutex<Entries>,
     wake: Wake,
+    room: Wake,
 }
 
 /// Why a message did not fit.
@@ -90,6 +91,7 @@ impl MemoryQueue {
             clock,
             entries: Mutex::default(),
             wake: Wake::new(),
+            room: Wake::new(),
         }))
     }
 
@@ -136,7 +138,12 @@ impl MemoryQueue {
 
     fn with<T>(&self, work: impl FnOnce(&mut Entries) -> T) -> T {
         let entries = self.0.entries.lock();
-        work(&mut entries.unwrap_or_else(PoisonError::into_inner))
+        let mut entries = entries.unwrap_or_else(PoisonError::into_inner);
+        let answer = work(&mut entries);
+        if entries.take_room() {
+            self.0.room.notify();
+        }
+        answer
     }
 
     fn add(
@@ -155,7 +162,8 @@ impl MemoryQueue {
         }
         let depth = entries.depth();
         if depth >= high_water {
-            return Err(PublishError::unavailable(Full { depth, high_water }));
+            entries.note_full();
+            return Err(PublishError::full(Full { depth, high_water }));
         }
         entries.add(message, now);
         Ok(Enqueued::Added)
@@ -170,6 +178,10 @@ impl Queue for MemoryQueue {
 
     fn ordering(&self) -> Ordering {
         Ordering::Commit
+    }
+
+    fn room(&self) -> Option<Wake> {
+        Some(self.0.room.clone())
     }
 
     async fn enqueue(&self, messages: &[Message]) -> Vec<Result<Enqueued, PublishError>> {

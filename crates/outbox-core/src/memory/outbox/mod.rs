@@ -8,6 +8,7 @@ mod aside;
 mod claim;
 mod maintain;
 mod port;
+mod replay;
 mod settle;
 mod state;
 mod transaction;

@@ -42,10 +42,27 @@ pub(super) struct Row {
     pub(super) redrives: u32,
 }
 
+impl Row {
+    /// A message of which nobody has tried anything.
+    pub(super) fn untried(message: Message, waits_until: Option<Timestamp>) -> Self {
+        Self {
+            message,
+            waits_until,
+            blocks_key: true,
+            claimed: None,
+            failures: 0,
+            first_failed_at: None,
+            history: Vec::new(),
+            unreadable: false,
+            redrives: 0,
+        }
+    }
+}
+
 /// A published message that is kept.
 #[derive(Debug)]
 pub(super) struct Kept {
-    pub(super) id: MessageId,
+    pub(super) message: Message,
     pub(super) settled_at: Timestamp,
 }
 
@@ -119,7 +136,7 @@ impl State {
             };
             (row.message.id, status)
         });
-        kept.map(|kept| (kept.id, MessageStatus::Published))
+        kept.map(|kept| (kept.message.id, MessageStatus::Published))
             .chain(unsent)
             .collect()
     }
