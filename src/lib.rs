@@ -34,6 +34,8 @@ mod texts {
         };
     }
     text!(Configuration, "../docs/configuration.md");
+    #[cfg(feature = "dlq")]
+    text!(DeadLetters, "../docs/dead-letters.md");
     text!(Testing, "../docs/testing.md");
     text!(WritingABackend, "../docs/writing-a-backend.md");
 }

@@ -28,6 +28,7 @@
 //! ```
 
 mod copies;
+mod counted;
 mod drain;
 mod given;
 mod harness;

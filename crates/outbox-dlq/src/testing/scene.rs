@@ -15,10 +15,7 @@ use outbox_core::time::{ManualClock, Timestamp};
 
 use super::given::{LEASE, SECOND, START, after, failure, redrive_all, texts};
 use super::harness::{DlqHarness, DlqSetup, DlqStore};
-use crate::{
-    DeadLetter, DlqEntry, DlqHeap, Failure, Filter, LetterId, Origin, Page, Quarantine,
-    RedriveReport, Subject,
-};
+use crate::{DeadLetter, DlqHeap, Filter, LetterId, Origin, Page, Quarantine, RedriveReport};
 
 const WORKER: WorkerId = WorkerId::from_bytes([1; 16]);
 
@@ -97,14 +94,6 @@ impl Scene {
             clock,
             entropy,
         })
-    }
-
-    /// A message's subject on this side.
-    pub(super) fn subject(&self, id: MessageId) -> Subject {
-        Subject {
-            origin: self.origin.clone(),
-            id,
-        }
     }
 
     /// Adds `messages`; their ids.
@@ -315,6 +304,20 @@ impl Scene {
         })
     }
 
+    /// How many dead letters there are, how many undelivered messages, and how many the audit tells
+    /// of, at one moment: a call that was dropped may still take effect while this looks.
+    pub(super) async fn whereabouts(&self) -> Result<(u64, u64, u64), BoxError> {
+        loop {
+            let before = self.letters().await?.len();
+            let undelivered = self.undelivered().await?;
+            let audit = self.quarantine.audit(0, 100).await?;
+            if self.letters().await?.len() == before {
+                let audited = audit.iter().map(|record| record.letters).sum();
+                return Ok((before as u64, undelivered, audited));
+            }
+        }
+    }
+
     /// All dead letters.
     pub(super) async fn letters(&self) -> Result<Vec<DeadLetter>, BoxError> {
         self.list(&Filter::default()).await
@@ -351,44 +354,5 @@ impl Scene {
     /// Redrives everything at `now`.
     pub(super) async fn redrive(&self, now: Timestamp) -> Result<RedriveReport, BoxError> {
         Ok(self.quarantine.redrive(&redrive_all(now)).await?)
-    }
-
-    /// Counts a failure of each of `ids`, at `now`.
-    pub(super) async fn count(&self, ids: &[MessageId], now: Timestamp) -> Result<(), BoxError> {
-        let failures: Vec<_> = ids.iter().map(|id| self.failure(*id, now)).collect();
-        Ok(self.heap.record_failures(&failures).await?)
-    }
-
-    /// A failure at `at`.
-    pub(super) fn failure(&self, id: MessageId, at: Timestamp) -> Failure {
-        Failure {
-            subject: self.subject(id),
-            at,
-            kind: "failed".to_owned(),
-            error: "no luck".to_owned(),
-        }
-    }
-
-    /// What a heap may have drained of `id`.
-    pub(super) fn entry(&self, id: MessageId) -> DlqEntry {
-        DlqEntry {
-            subject: self.subject(id),
-            failures: 5,
-            first_failed_at: START,
-            last_failed_at: START,
-            kind: "failed".to_owned(),
-            error: "no luck".to_owned(),
-            claim: 1,
-        }
-    }
-
-    /// Moves `ids` into quarantine at `now`.
-    pub(super) async fn quarantine(
-        &self,
-        ids: &[MessageId],
-        now: Timestamp,
-    ) -> Result<Vec<crate::Move>, BoxError> {
-        let entries: Vec<_> = ids.iter().map(|id| self.entry(*id)).collect();
-        Ok(self.quarantine.quarantine(&entries, now).await?)
     }
 }
