@@ -1,5 +1,6 @@
 //! The operator's story is told as it should be.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::panic, clippy::print_stdout)]
 
 #[allow(dead_code, unused_imports, reason = "each test uses its part")]
 mod support;
