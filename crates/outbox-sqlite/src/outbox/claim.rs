@@ -130,14 +130,12 @@ async fn hold_lease(
     pulse: &Pulse,
     standing: Standing,
 ) -> Result<Option<i64>, Fault> {
-    let (owner, lease, now) = (request.owner, request.lease, request.now);
     let epoch = if standing == Standing::Ours {
-        let until = now + lease;
-        let held = lease::is_long_enough(pulse.expires_at, until, lease)
-            || lease::extend(store, shared, (owner, pulse.epoch), until).await?;
+        let held = lease::make_last(store, shared, request, pulse).await?;
         held.then_some(pulse.epoch)
     } else {
-        let taken = lease::acquire(store, shared, owner, pulse, (now, lease)).await?;
+        let times = (request.now, request.lease);
+        let taken = lease::acquire(store, shared, request.owner, pulse, times).await?;
         taken.then_some(pulse.epoch + 1)
     };
     let begun = epoch.and_then(|epoch| {

@@ -7,7 +7,6 @@
 use futures_util::TryStreamExt;
 use outbox_core::ports::ClaimRequest;
 use outbox_core::report::ClaimReport;
-use outbox_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Either, Executor};
 
@@ -27,23 +26,25 @@ struct Expected {
     high: i64,
 }
 
-/// Claims for `request` if all is as usual; `None` where it has to be looked into.
+/// Claims for `request` if all is as usual; `None` where it has to be looked into. Where there is
+/// nothing to claim, nothing is written.
 pub(super) async fn claim(
     store: &SqliteStore,
     shared: &Shared,
     request: &ClaimRequest,
 ) -> Result<Option<ClaimReport>, Fault> {
-    let Some(expected) = expect(store, shared, request).await? else {
+    let Some(expected) = expect(shared, request) else {
         return Ok(None);
     };
     let (pulse, rows) = look_anywhere(store, expected.high, request.max).await?;
+    let plain = |row: &Found| row.attempts == 0 && row.message.is_ok();
     let usual = pulse.epoch == expected.epoch
         && pulse.expires_at > request.now
         && pulse.is_calm()
-        && rows
-            .iter()
-            .all(|row| row.attempts == 0 && row.message.is_ok());
-    if !usual {
+        && rows.iter().all(plain);
+    let held =
+        usual && (rows.is_empty() || lease::make_last(store, shared, request, &pulse).await?);
+    if !held {
         return Ok(None);
     }
     let gathering = Gathering {
@@ -57,42 +58,25 @@ pub(super) async fn claim(
     Ok(gathering.take(rows))
 }
 
-/// What is to be found if all is as usual; the lease lasts as long as was asked for.
-async fn expect(
-    store: &SqliteStore,
-    shared: &Shared,
-    request: &ClaimRequest,
-) -> Result<Option<Expected>, Fault> {
-    let usual = request.paused_topics.is_empty() && request.max > 0;
-    let Some((expected, expires_at)) = expect_now(shared, request).filter(|_| usual) else {
-        return Ok(None);
-    };
-    let until = request.now + request.lease;
-    if lease::is_long_enough(expires_at, until, request.lease) {
-        return Ok(Some(expected));
-    }
-    let holder = (request.owner, expected.epoch);
-    let held = lease::extend(store, shared, holder, until).await?;
-    Ok(held.then_some(expected))
-}
-
-fn expect_now(shared: &Shared, request: &ClaimRequest) -> Option<(Expected, Timestamp)> {
+/// What is to be found if all is as usual.
+fn expect(shared: &Shared, request: &ClaimRequest) -> Option<Expected> {
     let mut session = shared.session();
     let session = session.as_mut()?;
     let usual = session.owner == request.owner
         && session.expires_at > request.now
         && session.calm
         && !session.parked
-        && session.again_count() == 0;
+        && session.again_count() == 0
+        && request.paused_topics.is_empty()
+        && request.max > 0;
     if !usual {
         return None;
     }
     session.begin_claim(false);
-    let expected = Expected {
+    Some(Expected {
         epoch: session.epoch,
         high: session.high(),
-    };
-    Some((expected, session.expires_at))
+    })
 }
 
 async fn look_anywhere(
