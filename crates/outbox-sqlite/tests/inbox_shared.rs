@@ -164,6 +164,7 @@ fn delivery(number: u32, topic: &str) -> Delivery {
             token: 1,
         },
         attempt: 1,
+        takeovers: 0,
         last_failure: None,
         enqueued_at: Timestamp::EPOCH,
     }

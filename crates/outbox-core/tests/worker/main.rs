@@ -7,3 +7,4 @@ mod handling;
 mod layers;
 mod lease;
 mod stage;
+mod takeovers;
