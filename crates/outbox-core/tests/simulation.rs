@@ -102,6 +102,8 @@ impl Sim {
         let config = WorkerConfig {
             concurrency: 4,
             prefetch: 4,
+            // Runs die here more often than any message may be blamed for.
+            max_takeovers: 1_000,
             ..WorkerConfig::default()
         };
         Worker::new(Arc::clone(&self.queue), consumer, config)

@@ -41,9 +41,7 @@ pub(super) fn sort(
         if delivery.takeovers > most {
             let failure = failure(&delivery, most, now);
             sorted.hopeless.push((delivery, failure));
-        } else if !is_suspect(&delivery) {
-            sorted.sound.push(delivery);
-        } else if !std::mem::replace(&mut held, true) {
+        } else if !is_suspect(&delivery) || !std::mem::replace(&mut held, true) {
             sorted.sound.push(delivery);
         } else {
             let place = u32::try_from(sorted.turned_away.len()).unwrap_or(u32::MAX);

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use tracing::Instrument;
 
 use crate::delivery::Delivery;
-use crate::observe::tell;
+use crate::observe::{names, tell};
 use crate::ports::{DeliveryOutcome, DeliverySettlement, DequeueRequest, RecoverRequest};
 use crate::report::Fate;
 use crate::time::Timestamp;
@@ -179,7 +179,7 @@ impl Engine<'_> {
         let limit = self.worker.consumer.config().handler_timeout;
         let clock = std::sync::Arc::clone(&self.worker.clock);
         let message = admitted.delivery.message.id;
-        let span = tracing::debug_span!("outbox.handle", %message);
+        let span = tracing::debug_span!(names::SPAN_HANDLE, %message);
         let handling = async move {
             let handle = AssertUnwindSafe(handler.handle(&admitted.delivery)).catch_unwind();
             let ending = match tokio::time::timeout(limit, handle).await {
@@ -206,7 +206,7 @@ impl Engine<'_> {
         self.settling = decided.iter().map(|one| one.delivery.receipt).collect();
         self.suspects_leave = decided.iter().any(|one| is_suspect(&one.delivery));
         let worker = self.worker;
-        let span = tracing::debug_span!("queue.settle", deliveries = decided.len());
+        let span = tracing::debug_span!(names::SPAN_SETTLE, deliveries = decided.len());
         let settle = async move {
             worker.consumer.conclude(&decided, now).await;
             let settlements: Vec<_> = decided
@@ -254,7 +254,7 @@ impl Engine<'_> {
                 lease,
                 now,
             };
-            let span = tracing::debug_span!("queue.recover", max);
+            let span = tracing::debug_span!(names::SPAN_RECOVER, max);
             let recover =
                 async move { Event::Taken(Taken::Recovered, queue.recover_stuck(&request).await) };
             self.work.push(recover.instrument(span).boxed());
@@ -268,7 +268,7 @@ impl Engine<'_> {
             wait,
             now,
         };
-        let span = tracing::debug_span!("queue.dequeue", max);
+        let span = tracing::debug_span!(names::SPAN_DEQUEUE, max);
         let take = async move { Event::Taken(Taken::Dequeued, queue.dequeue(&request).await) };
         self.work.push(take.instrument(span).boxed());
     }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::harness::QueueHarness;
+use super::harness::{QueueCapabilities, QueueHarness};
 use super::scene::{
     LEASE, RIVAL, START, Scene, WORKER, failure, id, id_range, ids, only, retry, sorted_ids,
 };
@@ -10,7 +10,7 @@ use crate::delivery::Delivery;
 use crate::error::Result;
 use crate::id::WorkerId;
 use crate::ports::{DeliveryOutcome, Queue, RecoverRequest};
-use crate::testing::kit::{CaseResult, case};
+use crate::testing::kit::{CaseResult, Requirement, case};
 use crate::time::Timestamp;
 
 pub(super) const CASES: &[QueueCase] = &[
@@ -28,11 +28,24 @@ pub(super) const CASES: &[QueueCase] = &[
     case!("8.4", recoveries_side_by_side_share_no_entry),
     case!("8.8", attempts_and_the_last_failure_survive_a_takeover),
     case!("6", an_entry_lost_again_and_again_is_taken_over_each_time),
-    case!("8.8", takeovers_are_counted_and_told),
-    case!("8.8", a_delay_leaves_the_count_of_takeovers_alone),
-    case!("8.8", a_settled_failure_ends_the_count_of_takeovers),
+    case!("8.8", takeovers_are_counted_and_told, COUNTS_TAKEOVERS),
+    case!(
+        "8.8",
+        a_delay_leaves_the_count_of_takeovers_alone,
+        COUNTS_TAKEOVERS
+    ),
+    case!(
+        "8.8",
+        a_settled_failure_ends_the_count_of_takeovers,
+        COUNTS_TAKEOVERS
+    ),
     case!("6", recovery_of_an_empty_queue_finds_nothing),
 ];
+
+const COUNTS_TAKEOVERS: Requirement<QueueCapabilities> = Requirement {
+    what: "needs a queue that counts takeovers",
+    met: |capabilities| capabilities.counts_takeovers,
+};
 
 async fn what_a_dead_worker_held_is_taken_over(harness: &dyn QueueHarness) -> CaseResult {
     let mut scene = Scene::holding(harness, 0..3).await?;
