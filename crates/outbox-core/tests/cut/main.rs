@@ -2,16 +2,14 @@
 //! nothing is there twice where that is promised.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
-#[path = "../faulty/mod.rs"]
-mod faulty;
 #[path = "../fixture/mod.rs"]
 mod fixture;
+mod paced;
 mod saga;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use faulty::{Faults, FaultyOutbox, FaultyQueue};
 use fixture::{World, keyed, numbers};
 use outbox_core::HandlerError;
 use outbox_core::consume::{Consumer, ConsumerConfig, Semantics, Worker, WorkerConfig};
@@ -25,15 +23,16 @@ use outbox_core::publish::QueuePublisher;
 use outbox_core::relay::{Relay, RelayConfig};
 use outbox_core::signal::Shutdown;
 use outbox_core::testing::cut;
+use paced::{Pace, PacedOutbox, PacedQueue};
 
 const MESSAGES: usize = 12;
 /// More polls than any of the lives here has.
 const MOST: usize = 2_000;
 
-/// Memory ports that pause before and after each effect, so that there is an await to die at.
+/// A small world of paced ports.
 struct Scene {
     world: World,
-    faults: Arc<Faults>,
+    pace: Arc<Pace>,
     outbox: Arc<dyn Outbox>,
     memory_queue: MemoryQueue,
     queue: Arc<dyn Queue>,
@@ -42,14 +41,13 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let world = World::new(51);
-        let faults = Arc::new(Faults::new(world.entropy.clone()));
-        faults.stop();
-        let outbox = FaultyOutbox::new(world.outbox.clone(), Arc::clone(&faults));
+        let pace = Arc::<Pace>::default();
+        let outbox = PacedOutbox::new(world.outbox.clone(), Arc::clone(&pace));
         let memory_queue = MemoryQueue::new(MemoryQueueConfig::default(), Arc::clone(&world.clock));
-        let queue = FaultyQueue::new(memory_queue.clone(), Arc::clone(&faults));
+        let queue = PacedQueue::new(memory_queue.clone(), Arc::clone(&pace));
         Self {
             world,
-            faults,
+            pace,
             outbox: Arc::new(outbox),
             memory_queue,
             queue: Arc::new(queue),
@@ -113,7 +111,7 @@ impl Scene {
     /// Everything was enqueued once, each key in its order, and nothing is left behind.
     async fn check_relayed(&self) {
         assert_eq!(self.world.unsent().await, 0);
-        let enqueued = self.faults.first_enqueued();
+        let enqueued = self.pace.enqueued();
         let mut sorted = enqueued.clone();
         sorted.sort_by_key(|text| text.parse::<usize>().unwrap());
         assert_eq!(sorted, numbers(0..MESSAGES));
@@ -148,14 +146,14 @@ impl Effects {
     }
 
     /// A handler with an await before its effect and one after it.
-    fn consumer(&self, faults: &Arc<Faults>, semantics: Semantics) -> Consumer {
-        let (effects, faults) = (self.clone(), Arc::clone(faults));
+    fn consumer(&self, pace: &Arc<Pace>, semantics: Semantics) -> Consumer {
+        let (effects, pace) = (self.clone(), Arc::clone(pace));
         let handler = move |delivery: Delivery| {
-            let (effects, faults) = (effects.clone(), Arc::clone(&faults));
+            let (effects, pace) = (effects.clone(), Arc::clone(&pace));
             async move {
-                faults.pause().await;
+                pace.pause().await;
                 effects.happen(delivery.message.id);
-                faults.pause().await;
+                pace.pause().await;
                 Ok::<_, HandlerError>(())
             }
         };
@@ -167,18 +165,18 @@ impl Effects {
     }
 
     /// A handler behind an inbox: the effect and the record of it happen together or not at all.
-    fn behind_inbox(&self, faults: &Arc<Faults>) -> Consumer {
-        let (effects, faults) = (self.clone(), Arc::clone(faults));
+    fn behind_inbox(&self, pace: &Arc<Pace>) -> Consumer {
+        let (effects, pace) = (self.clone(), Arc::clone(pace));
         let handler = move |delivery: Delivery| {
-            let (effects, faults) = (effects.clone(), Arc::clone(&faults));
+            let (effects, pace) = (effects.clone(), Arc::clone(&pace));
             async move {
-                faults.pause().await;
+                pace.pause().await;
                 let id = delivery.message.id;
                 let known = effects.0.lock().unwrap().contains_key(&id);
                 if !known {
                     effects.happen(id);
                 }
-                faults.pause().await;
+                pace.pause().await;
                 Ok(if known {
                     Handled::Duplicate
                 } else {
@@ -248,7 +246,7 @@ async fn a_worker_that_dies_at_any_await_handles_everything_at_least_once() {
         scene.fill_queue().await;
         let cache = Arc::new(MemoryDeduplicationCache::new());
         let worker = || {
-            let consumer = effects.consumer(&scene.faults, Semantics::EffectivelyOnce);
+            let consumer = effects.consumer(&scene.pace, Semantics::EffectivelyOnce);
             scene.worker(consumer.dedup(cache.clone()))
         };
         let never = Shutdown::new();
@@ -271,7 +269,7 @@ async fn a_worker_behind_an_inbox_that_dies_at_any_await_has_each_effect_once() 
     at_every_await(async |polls| {
         let (scene, effects) = (Scene::new(), Effects::default());
         scene.fill_queue().await;
-        let worker = || scene.worker(effects.behind_inbox(&scene.faults));
+        let worker = || scene.worker(effects.behind_inbox(&scene.pace));
         let never = Shutdown::new();
         let ended = cut(worker().run_until_empty(&never), polls).await;
         let tally = worker().run_until_empty(&never).await.unwrap().tally;
@@ -288,7 +286,7 @@ async fn a_worker_at_most_once_that_dies_at_any_await_repeats_nothing() {
     at_every_await(async |polls| {
         let (scene, effects) = (Scene::new(), Effects::default());
         scene.fill_queue().await;
-        let worker = || scene.worker(effects.consumer(&scene.faults, Semantics::AtMostOnce));
+        let worker = || scene.worker(effects.consumer(&scene.pace, Semantics::AtMostOnce));
         let never = Shutdown::new();
         let ended = cut(worker().run_until_empty(&never), polls).await;
         worker().run_until_empty(&never).await.unwrap();

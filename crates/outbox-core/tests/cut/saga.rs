@@ -13,13 +13,13 @@ use outbox_core::ports::{DequeueRequest, Flush, Queue, UnitOfWork};
 use outbox_core::produce::{Saga, SagaError, SagaStep, StepOutcome};
 use outbox_core::testing::cut;
 
-use crate::faulty::Faults;
+use crate::paced::Pace;
 use crate::{MOST, Scene};
 
 /// A memory outbox as a place to work in, with awaits to die at.
 struct Desk {
     outbox: MemoryOutbox,
-    faults: Arc<Faults>,
+    pace: Arc<Pace>,
 }
 
 #[async_trait]
@@ -28,7 +28,7 @@ impl UnitOfWork for Desk {
     type Tx = MemoryTransaction;
 
     async fn begin(&self) -> Result<MemoryTransaction> {
-        self.faults.pause().await;
+        self.pace.pause().await;
         self.outbox.begin().await
     }
 
@@ -37,14 +37,14 @@ impl UnitOfWork for Desk {
     }
 
     async fn commit(&self, open: MemoryTransaction) -> Result<()> {
-        self.faults.pause().await;
+        self.pace.pause().await;
         self.outbox.commit(open).await?;
-        self.faults.pause().await;
+        self.pace.pause().await;
         Ok(())
     }
 
     async fn rollback(&self, open: MemoryTransaction) -> Result<(), BoxError> {
-        self.faults.pause().await;
+        self.pace.pause().await;
         self.outbox.rollback(open).await
     }
 }
@@ -55,7 +55,7 @@ async fn step(polls: usize, goes_well: bool) -> (Vec<String>, bool) {
     let scene = Scene::new();
     let desk = Desk {
         outbox: scene.world.outbox.clone(),
-        faults: Arc::clone(&scene.faults),
+        pace: Arc::clone(&scene.pace),
     };
     let saga = Saga::new(Arc::new(desk), Arc::new(scene.world.outbox.clone()))
         .driven_by(Arc::clone(&scene.world.clock), scene.world.entropy.clone());
