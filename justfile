@@ -21,6 +21,10 @@ lint:
 test *args:
     bash scripts/test.sh {{args}}
 
+# runs a command beside a Redis server, as `just redis cargo nextest run -p outbox-redis`
+redis *command:
+    cargo run --quiet --package outbox-redis-harness --bin with-redis -- {{command}}
+
 # runs the checks of the house rules alone
 tidy:
     cargo nextest run -p outbox-core --test tidy

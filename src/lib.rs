@@ -16,6 +16,8 @@ pub use outbox_core::{
     memory, message, observe, policy, ports, produce, publish, relay, report, signal, status, time,
 };
 
+#[cfg(feature = "redis")]
+pub use outbox_redis as redis;
 #[cfg(feature = "sqlite")]
 pub use outbox_sqlite as sqlite;
 

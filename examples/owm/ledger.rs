@@ -1,7 +1,7 @@
 //! Keeps account of what becomes of tasks, beside the pipeline: the library's hooks tell what was
 //! sent and retried, and a layer around the handler tells what took effect, and when.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,8 +9,7 @@ use async_trait::async_trait;
 use outbox::HandlerError;
 use outbox::delivery::Delivery;
 use outbox::id::MessageId;
-use outbox::lease::EntryId;
-use outbox::ports::{Clock, DeliveryHook, Handler};
+use outbox::ports::{Clock, DeliveryHook, Handled, Handler};
 use outbox::report::{BatchReport, Fate, Stage};
 use outbox::time::{SystemClock, Timestamp};
 
@@ -28,8 +27,6 @@ pub(crate) struct Ledger {
 #[derive(Default)]
 struct State {
     own: HashMap<MessageId, Times>,
-    /// Deliveries whose handler has run, but whose transaction is not known to be committed.
-    ran: HashSet<EntryId>,
     figures: Figures,
     left_over: u64,
     problem: Option<String>,
@@ -77,26 +74,16 @@ impl Ledger {
         }
     }
 
-    /// Notes that the handler has done its part; the transaction that it ran in is still open.
-    pub(crate) fn ran(&self, delivery: &Delivery) {
-        self.state().ran.insert(delivery.receipt.entry);
-    }
-
-    /// Notes how a delivery's transaction ended.
-    fn ended(&self, delivery: &Delivery, committed: bool) {
+    /// Notes how a delivery was dealt with.
+    fn handled(&self, delivery: &Delivery, how: Handled) {
         let now = SystemClock.now();
         let id = delivery.message.id;
         let mut state = self.state();
-        // Committed although the handler did not run: the inbox knew the message.
-        let known = !state.ran.remove(&delivery.receipt.entry);
-        if !committed {
-            return;
-        }
         if self.own_only && !state.own.contains_key(&id) {
             state.left_over += 1;
             return;
         }
-        if known {
+        if how == Handled::Duplicate {
             state.figures.duplicates += 1;
             return;
         }
@@ -169,7 +156,7 @@ impl DeliveryHook for Ledger {
     }
 }
 
-/// A handler whose effects the ledger notes, once they are committed.
+/// A handler whose effects the ledger notes as soon as they are committed.
 pub(crate) struct Watched<H> {
     pub(crate) handler: H,
     pub(crate) ledger: std::sync::Arc<Ledger>,
@@ -177,9 +164,9 @@ pub(crate) struct Watched<H> {
 
 #[async_trait]
 impl<H: Handler> Handler for Watched<H> {
-    async fn handle(&self, delivery: &Delivery) -> Result<(), HandlerError> {
-        let outcome = self.handler.handle(delivery).await;
-        self.ledger.ended(delivery, outcome.is_ok());
-        outcome
+    async fn handle(&self, delivery: &Delivery) -> Result<Handled, HandlerError> {
+        let how = self.handler.handle(delivery).await?;
+        self.ledger.handled(delivery, how);
+        Ok(how)
     }
 }

@@ -3,7 +3,6 @@
 //! however often it is delivered.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use outbox::delivery::Delivery;
@@ -15,7 +14,6 @@ use outbox::{HandlerError, Result};
 use sqlx::SqliteConnection;
 
 use super::faults::Faults;
-use super::ledger::Ledger;
 use super::outcome::Failure;
 use super::task::OwmIngestionTask;
 
@@ -75,7 +73,6 @@ fn broken(action: &str, error: &sqlx::Error) -> Failure {
 /// Observes the weather at one place.
 pub(crate) struct ObserveCity {
     pub(crate) faults: Faults,
-    pub(crate) ledger: Arc<Ledger>,
 }
 
 #[async_trait]
@@ -90,9 +87,7 @@ impl TransactionalHandler<SqliteConnection> for ObserveCity {
             .await
             .map_err(HandlerError::retry)?;
         // After the write, because that is the worse moment: what was written must go again.
-        self.faults.strike(task.city_id, delivery.attempt)?;
-        self.ledger.ran(delivery);
-        Ok(())
+        self.faults.strike(task.city_id, delivery.attempt)
     }
 }
 

@@ -55,10 +55,7 @@ impl Crew {
             rate: args.inject_failures,
             seed,
         };
-        let observe = ObserveCity {
-            faults,
-            ledger: Arc::clone(ledger),
-        };
+        let observe = ObserveCity { faults };
         let inbox = SqliteInbox::open(&embedded.store, "observations").await?;
         let handler = Watched {
             handler: inbox.handler(observe),

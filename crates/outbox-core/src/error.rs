@@ -142,6 +142,9 @@ impl fmt::Display for ConfigError {
 
 impl StdError for ConfigError {}
 
+/// The longest time that a full queue asks to wait: it may have room at any moment.
+pub const FULL_RETRY: Duration = Duration::from_millis(100);
+
 /// Why one message was not published.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -178,6 +181,14 @@ impl PublishError {
     pub fn unavailable(source: impl Into<BoxError>) -> Self {
         Self::Unavailable {
             retry_after: None,
+            source: source.into(),
+        }
+    }
+
+    /// An [`PublishError::Unavailable`] for want of room, that names [`FULL_RETRY`].
+    pub fn full(source: impl Into<BoxError>) -> Self {
+        Self::Unavailable {
+            retry_after: Some(FULL_RETRY),
             source: source.into(),
         }
     }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use outbox_core::delivery::Delivery;
 use outbox_core::error::{HandlerError, Result};
 use outbox_core::id::MessageId;
-use outbox_core::ports::{Handler, TransactionalHandler, UnitOfWork};
+use outbox_core::ports::{Handled, Handler, TransactionalHandler, UnitOfWork};
 use outbox_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::Mutex;
@@ -233,7 +233,7 @@ impl<H> Handler for InboxHandler<H>
 where
     H: TransactionalHandler<SqliteConnection>,
 {
-    async fn handle(&self, delivery: &Delivery) -> Result<(), HandlerError> {
+    async fn handle(&self, delivery: &Delivery) -> Result<Handled, HandlerError> {
         let _turn = self.inbox.shared.turn.lock().await;
         let store = &self.inbox.store;
         let mut open = store.begin().await.map_err(HandlerError::retry)?;
@@ -242,10 +242,11 @@ where
         let news = self.inbox.record(connection, delivery.message.id).await;
         let news = news.at(store, "record in inbox");
         if !news.map_err(HandlerError::retry)? {
-            return Ok(());
+            return Ok(Handled::Duplicate);
         }
         self.handler.handle(connection, delivery).await?;
-        store.commit(open).await.map_err(HandlerError::retry)
+        store.commit(open).await.map_err(HandlerError::retry)?;
+        Ok(Handled::Done)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::error::{Failed, Fault};
 use crate::location::{self, FileIdentity};
 use crate::options::SqliteOptions;
 use crate::outbox;
+use crate::queue;
 use crate::schema;
 use crate::unit;
 use crate::watch::Watcher;
@@ -49,6 +50,7 @@ struct Inner {
     wake: Wake,
     watcher: OnceLock<Option<Watcher>>,
     outbox: outbox::Shared,
+    rooms: queue::Rooms,
 }
 
 /// The right to write, within this process.
@@ -123,6 +125,7 @@ impl SqliteStore {
             wake: Wake::new(),
             watcher: OnceLock::new(),
             outbox: outbox::Shared::default(),
+            rooms: queue::Rooms::default(),
             options,
         })))
     }
@@ -140,6 +143,11 @@ impl SqliteStore {
     /// What all outboxes on this store share.
     pub(crate) fn outbox(&self) -> &outbox::Shared {
         &self.0.outbox
+    }
+
+    /// What is known of the queues' want of room.
+    pub(crate) fn rooms(&self) -> &queue::Rooms {
+        &self.0.rooms
     }
 
     /// Says that a commit of this store may have made something claimable.

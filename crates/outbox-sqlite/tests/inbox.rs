@@ -15,8 +15,8 @@ use outbox_core::id::{MessageId, WorkerId};
 use outbox_core::lease::{EntryId, Receipt};
 use outbox_core::message::{Message, NewMessage};
 use outbox_core::ports::{
-    DeliveryOutcome, DeliverySettlement, DequeueRequest, Handler, Outbox, Queue, RecoverRequest,
-    TransactionalHandler, TransactionalOutbox,
+    DeliveryOutcome, DeliverySettlement, DequeueRequest, Handled, Handler, Outbox, Queue,
+    RecoverRequest, TransactionalHandler, TransactionalOutbox,
 };
 use outbox_core::time::{Clock, ManualClock, SystemClock, Timestamp};
 use outbox_sqlite::{
@@ -153,8 +153,8 @@ fn delivery(number: u8) -> Delivery {
 async fn a_message_is_handled_once_however_often_it_comes() {
     let desk = Desk::new().await;
     let handler = desk.handler(Ending::Well);
-    for _ in 0..3 {
-        handler.handle(&delivery(1)).await.unwrap();
+    for expected in [Handled::Done, Handled::Duplicate, Handled::Duplicate] {
+        assert_eq!(handler.handle(&delivery(1)).await.unwrap(), expected);
     }
     handler.handle(&delivery(2)).await.unwrap();
     assert_eq!(desk.counts().await, (2, 2, 2));
@@ -198,7 +198,10 @@ async fn a_crash_between_the_commit_and_the_acknowledgement_doubles_nothing() {
 }
 
 /// Polls `future` as often as it wakes, but no more than `polls` times; whether it ended.
-async fn poll_only(polls: usize, future: impl Future<Output = Result<(), HandlerError>>) -> bool {
+async fn poll_only(
+    polls: usize,
+    future: impl Future<Output = Result<Handled, HandlerError>>,
+) -> bool {
     let mut future = pin!(future);
     let mut left = polls;
     std::future::poll_fn(|context| {

@@ -6,12 +6,14 @@ use crate::error::{HandlerError, OutboxError, Result, error_text};
 use crate::id::{Entropy, MessageId};
 use crate::policy::{Breaker, Permission};
 use crate::ports::{
-    Claim, ClaimToken, DeduplicationCache, DeliveryOutcome, Handler, RateDecision, RateLimiter,
+    Claim, ClaimToken, DeduplicationCache, DeliveryOutcome, Handled, Handler, RateDecision,
+    RateLimiter,
 };
 use crate::report::Fate;
 use crate::status::{AttemptRecord, ERROR_TEXT_BYTES};
 use crate::time::Timestamp;
 
+use super::decided::{Admission, Admitted, Decided, Ended, Ending};
 use super::{ConsumerConfig, Semantics};
 
 /// The user's handler with its resilience layers: rate limit, deduplication, breaker, timeout and
@@ -37,48 +39,6 @@ pub struct Consumer {
     inbox: bool,
     breaker: Option<Mutex<Breaker>>,
     config: ConsumerConfig,
-}
-
-/// A delivery that may be handled now.
-pub(super) struct Admitted {
-    pub(super) delivery: Delivery,
-    pub(super) claim: Option<ClaimToken>,
-}
-
-/// A delivery that is decided without being handled, or after it.
-pub(super) struct Decided {
-    pub(super) delivery: Delivery,
-    pub(super) claim: Option<ClaimToken>,
-    pub(super) outcome: DeliveryOutcome,
-    pub(super) fate: Fate,
-    pub(super) error: Option<(String, String)>,
-    /// How long handling took.
-    pub(super) took: Duration,
-}
-
-/// What admission came to.
-#[derive(Default)]
-pub(super) struct Admission {
-    pub(super) admitted: Vec<Admitted>,
-    pub(super) decided: Vec<Decided>,
-    /// Until when nothing more will be admitted.
-    pub(super) closed_until: Option<Timestamp>,
-}
-
-/// A delivery that was handled, somehow.
-pub(super) struct Handled {
-    pub(super) admitted: Admitted,
-    pub(super) ending: Ending,
-    pub(super) started: Timestamp,
-    pub(super) ended: Timestamp,
-}
-
-/// How one handling ended.
-pub(super) enum Ending {
-    /// The handler answered.
-    Answered(Result<(), HandlerError>),
-    /// It panicked or outlived its timeout.
-    Broken(String),
 }
 
 impl Consumer {
@@ -247,23 +207,25 @@ impl Consumer {
     }
 
     /// Decides what becomes of a delivery that was handled.
-    pub(super) fn judge(&self, handled: Handled, entropy: &Entropy) -> Decided {
-        let took = handled.ended.since(handled.started);
-        let mut decided = self.judge_ending(handled, entropy);
+    pub(super) fn judge(&self, ended: Ended, entropy: &Entropy) -> Decided {
+        let took = ended.ended.since(ended.started);
+        let mut decided = self.judge_ending(ended, entropy);
+        decided.handled = true;
         decided.took = took;
-        if self.config.semantics == Semantics::AtMostOnce && decided.fate != Fate::Done {
+        let failed = !matches!(decided.fate, Fate::Done | Fate::Duplicate);
+        if failed && self.config.semantics == Semantics::AtMostOnce {
             decided.fate = Fate::Dropped;
         }
         decided
     }
 
-    fn judge_ending(&self, handled: Handled, entropy: &Entropy) -> Decided {
-        let Handled {
+    fn judge_ending(&self, ended: Ended, entropy: &Entropy) -> Decided {
+        let Ended {
             admitted,
             ending,
             started,
             ended,
-        } = handled;
+        } = ended;
         let failure = |kind: &str, error: String| AttemptRecord {
             at: started,
             duration: ended.since(started),
@@ -271,9 +233,13 @@ impl Consumer {
             error,
         };
         let (after, failure) = match ending {
-            Ending::Answered(Ok(())) => {
+            Ending::Answered(Ok(answer)) => {
                 self.with_breaker(Breaker::succeeded);
-                return Decided::new(admitted, DeliveryOutcome::Done, Fate::Done, None);
+                let fate = match answer {
+                    Handled::Done => Fate::Done,
+                    Handled::Duplicate => Fate::Duplicate,
+                };
+                return Decided::new(admitted, DeliveryOutcome::Done, fate, None);
             }
             Ending::Answered(Err(error)) => {
                 let failure = failure(error.kind(), error_text(&error, ERROR_TEXT_BYTES));
@@ -312,7 +278,7 @@ impl Consumer {
         let claims = |done: bool| -> Vec<(MessageId, ClaimToken)> {
             decided
                 .iter()
-                .filter(|one| (one.fate == Fate::Done) == done)
+                .filter(|one| matches!(one.fate, Fate::Done | Fate::Duplicate) == done)
                 .filter_map(|one| Some((one.delivery.message.id, one.claim?)))
                 .collect()
         };
@@ -348,75 +314,5 @@ fn log_failure(operation: &str, answer: Result<Vec<bool>>) {
             }
         }
         Err(error) => tracing::warn!(operation, %error, "deduplication cache failed"),
-    }
-}
-
-impl Admission {
-    /// Takes an admitted delivery out again, untried.
-    pub(super) fn refuse(&mut self, place: usize, fate: Fate, now: Timestamp) {
-        let refused = Decided::delayed(self.admitted.remove(place), now);
-        self.decided.push(Decided { fate, ..refused });
-    }
-}
-
-impl Admitted {
-    pub(super) fn unclaimed(delivery: Delivery) -> Self {
-        Self {
-            delivery,
-            claim: None,
-        }
-    }
-}
-
-impl Decided {
-    fn new(
-        admitted: Admitted,
-        outcome: DeliveryOutcome,
-        fate: Fate,
-        error: Option<(String, String)>,
-    ) -> Self {
-        Self {
-            delivery: admitted.delivery,
-            claim: admitted.claim,
-            outcome,
-            fate,
-            error,
-            took: Duration::ZERO,
-        }
-    }
-
-    fn duplicate(delivery: Delivery) -> Self {
-        let admitted = Admitted::unclaimed(delivery);
-        Self::new(admitted, DeliveryOutcome::Done, Fate::Duplicate, None)
-    }
-
-    /// A delivery that was not tried, and comes again at `due_at`.
-    pub(super) fn delayed(admitted: Admitted, due_at: Timestamp) -> Self {
-        Self::new(
-            admitted,
-            DeliveryOutcome::Delay { due_at },
-            Fate::Deferred,
-            None,
-        )
-    }
-
-    fn retried(admitted: Admitted, due_at: Timestamp, failure: AttemptRecord) -> Self {
-        let error = Some((failure.kind.clone(), failure.error.clone()));
-        Self::new(
-            admitted,
-            DeliveryOutcome::Retry { due_at, failure },
-            Fate::Retried,
-            error,
-        )
-    }
-
-    fn quarantined(admitted: Admitted, failure: AttemptRecord) -> Self {
-        let error = Some((failure.kind.clone(), failure.error.clone()));
-        Self::new(
-            admitted,
-            DeliveryOutcome::Quarantine { failure },
-            Fate::Quarantined,
-            error,
-        )
     }
 }

@@ -18,7 +18,7 @@ use crate::signal::Shutdown;
 use crate::time::Timestamp;
 
 use super::Worker;
-use super::consumer::{Admission, Admitted, Decided, Handled};
+use super::decided::{Admission, Admitted, Decided, Ended};
 
 mod events;
 mod start;
@@ -39,7 +39,7 @@ pub(super) struct Engine<'a> {
     owner: WorkerId,
     goal: Goal,
     work: FuturesUnordered<BoxFuture<'a, Event>>,
-    handling: JoinSet<Handled>,
+    handling: JoinSet<Ended>,
     /// Deliveries that wait for a free place, in queue order.
     ready: VecDeque<Delivery>,
     /// Deliveries that are being admitted or handled.

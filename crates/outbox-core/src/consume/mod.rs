@@ -3,6 +3,7 @@
 
 mod config;
 mod consumer;
+mod decided;
 mod engine;
 #[cfg(test)]
 mod fakes;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::delivery::Delivery;
 use crate::error::HandlerError;
 use crate::message::{Kind, MessageBody};
-use crate::ports::Handler;
+use crate::ports::{Handled, Handler};
 
 /// Gives each delivery to the handler of its kind.
 ///
@@ -45,11 +45,12 @@ impl KindRouter {
     /// Handles deliveries of `T`'s kind, their payload read as `T`; replaces an earlier handler of
     /// that kind.
     #[must_use]
-    pub fn on<T, F, Fut>(self, handle: F) -> Self
+    pub fn on<T, F, Fut, A>(self, handle: F) -> Self
     where
         T: MessageBody + Send + 'static,
         F: Fn(T, Delivery) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
+        Fut: Future<Output = Result<A, HandlerError>> + Send + 'static,
+        A: Into<Handled>,
     {
         let typed = Typed {
             handle,
@@ -76,7 +77,7 @@ impl KindRouter {
 
 #[async_trait]
 impl Handler for KindRouter {
-    async fn handle(&self, delivery: &Delivery) -> Result<(), HandlerError> {
+    async fn handle(&self, delivery: &Delivery) -> Result<Handled, HandlerError> {
         let kind = &delivery.message.kind;
         match self.handlers.get(kind).or(self.default.as_ref()) {
             Some(handler) => handler.handle(delivery).await,
@@ -97,15 +98,17 @@ struct Typed<T, F> {
 }
 
 #[async_trait]
-impl<T, F, Fut> Handler for Typed<T, F>
+impl<T, F, Fut, A> Handler for Typed<T, F>
 where
     T: MessageBody + Send + 'static,
     F: Fn(T, Delivery) -> Fut + Send + Sync,
-    Fut: Future<Output = Result<(), HandlerError>> + Send,
+    Fut: Future<Output = Result<A, HandlerError>> + Send,
+    A: Into<Handled>,
 {
-    async fn handle(&self, delivery: &Delivery) -> Result<(), HandlerError> {
+    async fn handle(&self, delivery: &Delivery) -> Result<Handled, HandlerError> {
         let body = delivery.json::<T>().map_err(HandlerError::reject)?;
-        (self.handle)(body, delivery.clone()).await
+        let answer = (self.handle)(body, delivery.clone()).await?;
+        Ok(answer.into())
     }
 }
 
@@ -134,7 +137,7 @@ mod tests {
     }
 
     /// The cause of a rejection.
-    fn cause(answer: Result<(), HandlerError>) -> crate::error::BoxError {
+    fn cause(answer: Result<Handled, HandlerError>) -> crate::error::BoxError {
         match answer {
             Err(HandlerError::Reject(cause)) => cause,
             other => panic!("not rejected: {other:?}"),

@@ -5,7 +5,7 @@ use tower::{Service, ServiceExt};
 
 use crate::delivery::Delivery;
 use crate::error::{BoxError, HandlerError};
-use crate::ports::Handler;
+use crate::ports::{Handled, Handler};
 
 /// A [`tower::Service`] that serves as a handler, so that any tower layer can stand before it.
 ///
@@ -45,14 +45,14 @@ where
     S::Error: Into<BoxError> + Send,
     S::Future: Send,
 {
-    async fn handle(&self, delivery: &Delivery) -> Result<(), HandlerError> {
+    async fn handle(&self, delivery: &Delivery) -> Result<Handled, HandlerError> {
         let service = self
             .service
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         match service.oneshot(delivery.clone()).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(Handled::Done),
             Err(error) => Err(told(error.into())),
         }
     }
@@ -73,7 +73,7 @@ mod tests {
     use crate::consume::fakes::delivery;
     use crate::message::NewMessage;
 
-    async fn answer(error: Option<BoxError>) -> Result<(), HandlerError> {
+    async fn answer(error: Option<BoxError>) -> Result<Handled, HandlerError> {
         let error = Mutex::new(error);
         let service = service_fn(|_: Delivery| {
             let answer = error.lock().unwrap().take().map_or(Ok("done"), Err);

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use super::nearest::nearest;
 use super::parse;
+use super::secret::Secret;
 use crate::error::ConfigError;
 use crate::publish::Strategy;
 
 /// What names of this system's variables begin with.
 const PREFIX: &str = "OUTBOX_";
+
+/// What names of variables begin with that steer tests; programs under test inherit them.
+const TEST_PREFIX: &str = "OUTBOX_TEST_";
 
 /// The publishers that can be chosen by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +97,20 @@ variables! {
     max_connections: u32 = |text| parse::number(text, 1..=1_000), "OUTBOX_MAX_CONNECTIONS",
         "a whole number from 1 to 1000", "the backend's own",
         "The most connections in a backend's pool.";
+    redis_url: Secret = |text| parse::text(text).map(Secret::new), "OUTBOX_REDIS_URL",
+        "a URL such as redis://host:6379", "none",
+        "The Redis server, cluster or Sentinel group; it may hold a user and a password.";
+    redis_user: String = parse::text, "OUTBOX_REDIS_USER", "a text", "the default user",
+        "The user that the password belongs to.";
+    redis_password: Secret = |text| parse::text(text).map(Secret::new), "OUTBOX_REDIS_PASSWORD",
+        "a text", "that of the URL", "The password of the user; it goes before that of the URL.";
+    redis_prefix: String = parse::text, "OUTBOX_REDIS_PREFIX", "a text", "outbox",
+        "What the names of all keys in Redis begin with.";
+    redis_authorities: PathBuf = parse::path, "OUTBOX_REDIS_AUTHORITIES", "a path",
+        "those whom the system trusts",
+        "The file, in PEM form, of those who may have signed the certificate of the Redis server.";
+    redis_timeout: Duration = parse::duration, "OUTBOX_REDIS_TIMEOUT", DURATION, "3s",
+        "How long a command to Redis may take before it fails as transient.";
     batch_size: usize = |text| parse::number(text, 1..=100_000), "OUTBOX_BATCH_SIZE", COUNT, "500",
         "The most messages that are claimed, published or submitted at once.";
     poll_interval: Duration = parse::duration, "OUTBOX_POLL_INTERVAL", DURATION, "30s",
@@ -142,6 +160,11 @@ variables! {
     time_zone: String = parse::time_zone, "OUTBOX_TIME_ZONE",
         "a time zone of the tz database such as Europe/Stockholm", "UTC",
         "Whose calendar day the daily limit counts.";
+    limiter_timeout: Duration = parse::duration, "OUTBOX_LIMITER_TIMEOUT", DURATION, "250ms",
+        "How long a limiter's server may take before it counts as away.";
+    limiter_ceiling: u32 = |text| parse::number(text, 1..=1_000_000), "OUTBOX_LIMITER_CEILING",
+        "a whole number from 1 to 1000000", "none: nothing is handled",
+        "How many deliveries each process may handle a minute while the limiter's server is away.";
     grace_period: Duration = parse::duration, "OUTBOX_GRACE_PERIOD", DURATION, "10s",
         "How long a graceful stop waits for work in flight.";
     retention: Duration = parse::duration, "OUTBOX_RETENTION", DURATION, "7d",
@@ -195,6 +218,7 @@ impl EnvConfig {
         let mut config = Self::read(&found, &mut problems);
         config.settle_retention(&mut problems);
         config.check_order(&mut problems);
+        config.check_user(&mut problems);
         for name in found.keys() {
             tell_stranger(&name.to_string_lossy(), own, &mut problems);
         }
@@ -210,6 +234,12 @@ impl EnvConfig {
             }
             (None, Some(days)) => self.retention = Some(DAY * days),
             (_, None) => {}
+        }
+    }
+
+    fn check_user(&self, problems: &mut ConfigError) {
+        if self.redis_user.is_some() && self.redis_password.is_none() {
+            problems.add("OUTBOX_REDIS_USER", "needs OUTBOX_REDIS_PASSWORD beside it");
         }
     }
 
@@ -255,7 +285,8 @@ fn take<T>(
 
 fn tell_stranger(name: &str, own: &[&str], problems: &mut ConfigError) {
     let known = || VARIABLES.iter().map(|variable| variable.name);
-    let expected = !name.starts_with(PREFIX) || own.contains(&name);
+    let expected =
+        !name.starts_with(PREFIX) || name.starts_with(TEST_PREFIX) || own.contains(&name);
     if expected || known().any(|known| known == name) {
         return;
     }

@@ -4,7 +4,9 @@ mod apply;
 mod config;
 mod nearest;
 mod parse;
+mod secret;
 #[cfg(test)]
 mod tests;
 
 pub use config::{EnvConfig, PublisherType, VARIABLES, Variable};
+pub use secret::Secret;

@@ -246,3 +246,31 @@ fn a_base_alone_is_not_cut_by_the_default_cap() {
     let env = read(&[("OUTBOX_BACKOFF_BASE", "5m")]).unwrap();
     assert_eq!(env.relay().retry.backoff.cap, Duration::from_secs(300));
 }
+
+#[test]
+fn a_secret_is_read_and_never_shown() {
+    let set = [
+        ("OUTBOX_REDIS_URL", "redis://u:hush@host"),
+        ("OUTBOX_REDIS_PASSWORD", "hush"),
+    ];
+    let env = read(&set).unwrap();
+    assert_eq!(
+        env.redis_url.as_ref().map(Secret::reveal),
+        Some("redis://u:hush@host")
+    );
+    assert!(!format!("{env:?}").contains("hush"));
+}
+
+#[test]
+fn a_user_needs_a_password() {
+    let told = problems(&[("OUTBOX_REDIS_USER", "shop")]);
+    assert_eq!(
+        told,
+        ["OUTBOX_REDIS_USER: needs OUTBOX_REDIS_PASSWORD beside it"]
+    );
+}
+
+#[test]
+fn variables_that_steer_tests_are_no_mistakes() {
+    assert!(read(&[("OUTBOX_TEST_REDIS_URL", "redis://host")]).is_ok());
+}

@@ -24,6 +24,8 @@ pub(super) struct Entries {
     quarantine: Vec<Quarantined>,
     last_entry: u64,
     last_token: u64,
+    /// How many entries there were when one more did not fit, where room was not told of since.
+    full_at: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -81,6 +83,17 @@ impl Entries {
     /// How many entries are not settled.
     pub(super) fn depth(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Notes that one more entry does not fit.
+    pub(super) fn note_full(&mut self) {
+        self.full_at = Some(self.depth());
+    }
+
+    /// Whether something has left since an entry did not fit; answers `true` once.
+    pub(super) fn take_room(&mut self) -> bool {
+        let depth = self.depth();
+        self.full_at.take_if(|full| depth < *full).is_some()
     }
 
     /// Hands out up to `max` entries that are ready at `now`, in queue order.

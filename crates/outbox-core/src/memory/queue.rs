@@ -70,6 +70,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     entries: Mutex<Entries>,
     wake: Wake,
+    room: Wake,
 }
 
 /// Why a message did not fit.
@@ -89,6 +90,7 @@ impl MemoryQueue {
             clock,
             entries: Mutex::default(),
             wake: Wake::new(),
+            room: Wake::new(),
         }))
     }
 
@@ -106,7 +108,12 @@ impl MemoryQueue {
 
     fn with<T>(&self, work: impl FnOnce(&mut Entries) -> T) -> T {
         let entries = self.0.entries.lock();
-        work(&mut entries.unwrap_or_else(PoisonError::into_inner))
+        let mut entries = entries.unwrap_or_else(PoisonError::into_inner);
+        let answer = work(&mut entries);
+        if entries.take_room() {
+            self.0.room.notify();
+        }
+        answer
     }
 
     fn add(
@@ -125,7 +132,8 @@ impl MemoryQueue {
         }
         let depth = entries.depth();
         if depth >= high_water {
-            return Err(PublishError::unavailable(Full { depth, high_water }));
+            entries.note_full();
+            return Err(PublishError::full(Full { depth, high_water }));
         }
         entries.add(message, now);
         Ok(Enqueued::Added)
@@ -140,6 +148,10 @@ impl Queue for MemoryQueue {
 
     fn ordering(&self) -> Ordering {
         Ordering::Commit
+    }
+
+    fn room(&self) -> Option<Wake> {
+        Some(self.0.room.clone())
     }
 
     async fn enqueue(&self, messages: &[Message]) -> Vec<Result<Enqueued, PublishError>> {

@@ -77,7 +77,12 @@ pub struct Breaker {
     state: BreakerState,
     failures: u32,
     opened_in_a_row: u32,
+    /// Whether the destination itself named the time that the breaker is open for.
+    named: bool,
 }
+
+/// The shortest time that a destination may name, so that none is asked without end.
+const SHORTEST: Duration = Duration::from_millis(10);
 
 impl Breaker {
     /// A closed breaker.
@@ -88,6 +93,7 @@ impl Breaker {
             state: BreakerState::Closed,
             failures: 0,
             opened_in_a_row: 0,
+            named: false,
         }
     }
 
@@ -125,22 +131,45 @@ impl Breaker {
         self.failures = self.failures.saturating_add(1);
         let trial = matches!(self.state, BreakerState::HalfOpen { .. });
         if trial || self.failures >= self.config.max_failures {
-            self.open(now, None);
+            self.open(now);
         }
     }
 
-    /// The destination said at `now` that it takes nothing: opens at once, for `retry_after` where
-    /// it named a time.
+    /// The destination said at `now` that it takes nothing: opens at once. Where it named a time,
+    /// the breaker is open for exactly that, at least 10 ms, and no failed trial doubles it; where
+    /// it named none, as after a failed trial.
     pub fn unavailable(&mut self, now: Timestamp, retry_after: Option<Duration>) {
-        self.open(now, retry_after);
+        match retry_after {
+            Some(wait) => {
+                let until = now + wait.max(SHORTEST);
+                self.state = BreakerState::Open { until };
+                self.named = true;
+            }
+            None => self.open(now),
+        }
     }
 
-    fn open(&mut self, now: Timestamp, retry_after: Option<Duration>) {
+    /// Whether the breaker is open at `now` for a time that the destination named.
+    #[must_use]
+    pub fn waits_as_told(&self, now: Timestamp) -> bool {
+        self.named && matches!(self.state, BreakerState::Open { until } if now < until)
+    }
+
+    /// The destination says at `now` that it may take something again: where it had named the time
+    /// to wait, a trial may pass at once.
+    pub fn invited(&mut self, now: Timestamp) {
+        if self.waits_as_told(now) {
+            self.state = BreakerState::Open { until: now };
+        }
+    }
+
+    fn open(&mut self, now: Timestamp) {
         if !matches!(self.state, BreakerState::Open { .. }) {
             self.opened_in_a_row = self.opened_in_a_row.saturating_add(1);
         }
-        let wait = retry_after.unwrap_or_default().max(self.open_time());
-        self.state = BreakerState::Open { until: now + wait };
+        self.named = false;
+        let until = now + self.open_time();
+        self.state = BreakerState::Open { until };
     }
 
     fn open_time(&self) -> Duration {
@@ -227,5 +256,30 @@ mod tests {
         breaker.unavailable(at(0), Some(9 * SECOND));
         assert_eq!(breaker.permit(at(8)), Permission::Denied { until: at(9) });
         assert_eq!(breaker.permit(at(9)), Permission::Trial);
+    }
+
+    #[test]
+    fn a_time_that_the_destination_names_is_never_doubled() {
+        let mut breaker = breaker(1);
+        for second in 0..10 {
+            breaker.unavailable(at(second), Some(SECOND));
+            let until = at(second + 1);
+            assert_eq!(breaker.state(), BreakerState::Open { until });
+            assert_eq!(breaker.permit(until), Permission::Trial);
+        }
+        breaker.unavailable(at(10), Some(Duration::ZERO));
+        let until = at(10) + SHORTEST;
+        assert_eq!(breaker.state(), BreakerState::Open { until });
+    }
+
+    #[test]
+    fn an_invitation_ends_a_named_time_and_no_other() {
+        let mut breaker = breaker(1);
+        breaker.unavailable(at(0), Some(4 * SECOND));
+        breaker.invited(at(1));
+        assert_eq!(breaker.permit(at(1)), Permission::Trial);
+        breaker.unavailable(at(1), None);
+        breaker.invited(at(1));
+        assert!(matches!(breaker.permit(at(1)), Permission::Denied { .. }));
     }
 }

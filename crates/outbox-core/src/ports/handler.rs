@@ -3,10 +3,29 @@ use async_trait::async_trait;
 use crate::delivery::Delivery;
 use crate::error::HandlerError;
 
+/// How a delivery was dealt with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Handled {
+    /// It took effect.
+    #[default]
+    Done,
+    /// It had taken effect before, and nothing was done: counted as a duplicate.
+    Duplicate,
+}
+
+impl From<()> for Handled {
+    fn from((): ()) -> Self {
+        Self::Done
+    }
+}
+
 /// The user's code: what is done with a delivery.
 ///
+/// A closure that answers `Ok(())` has [`Handled::Done`] said.
+///
 /// # Contract
-/// - `Ok` means that every effect of the delivery is durable.
+/// - `Ok` means that every effect of the delivery is durable, whether it is of this delivery
+///   ([`Handled::Done`]) or of an earlier one ([`Handled::Duplicate`]); either is acknowledged.
 /// - A delivery may come again after any answer: handlers are idempotent, or run behind an inbox.
 /// - A handler that panics or outlives its timeout counts as failed.
 ///
@@ -19,17 +38,18 @@ pub trait Handler: Send + Sync {
     /// # Errors
     /// [`HandlerError::Retry`] where another attempt may succeed, [`HandlerError::Reject`] where none
     /// will.
-    async fn handle(&self, delivery: &Delivery) -> Result<(), HandlerError>;
+    async fn handle(&self, delivery: &Delivery) -> Result<Handled, HandlerError>;
 }
 
 #[async_trait]
-impl<F, Fut> Handler for F
+impl<F, Fut, A> Handler for F
 where
     F: Fn(Delivery) -> Fut + Send + Sync,
-    Fut: Future<Output = Result<(), HandlerError>> + Send,
+    Fut: Future<Output = Result<A, HandlerError>> + Send,
+    A: Into<Handled>,
 {
-    async fn handle(&self, delivery: &Delivery) -> Result<(), HandlerError> {
-        self(delivery.clone()).await
+    async fn handle(&self, delivery: &Delivery) -> Result<Handled, HandlerError> {
+        self(delivery.clone()).await.map(Into::into)
     }
 }
 

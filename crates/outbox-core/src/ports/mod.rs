@@ -18,13 +18,14 @@ mod outbox;
 mod publisher;
 mod queue;
 mod rate_limit;
+mod replay;
 mod transaction;
 
 pub use clock::Clock;
 pub use dedup::{Claim, ClaimToken, DeduplicationCache};
 pub use delivery_log::DeliveryLog;
 pub use flush::{Flush, FlushReport};
-pub use handler::{Handler, TransactionalHandler};
+pub use handler::{Handled, Handler, TransactionalHandler};
 pub use health::{Health, HealthCheck};
 pub use hook::DeliveryHook;
 pub use outbox::{ClaimRequest, Outbox, Outcome, Settlement};
@@ -34,4 +35,5 @@ pub use queue::{
     RecoverRequest,
 };
 pub use rate_limit::{RateDecision, RateLimiter};
+pub use replay::{Replay, ReplayFrom, ReplayRequest};
 pub use transaction::{Appender, TransactionalOutbox, UnitOfWork};

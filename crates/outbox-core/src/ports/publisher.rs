@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use crate::error::PublishError;
 use crate::message::Message;
+use crate::signal::Wake;
 use crate::status::Ordering;
 
 /// A destination that messages are published to.
@@ -14,7 +15,9 @@ use crate::status::Ordering;
 ///   answered on faith.
 /// - Where [`Publisher::ordering`] is `PerKey` or `Commit`, no message is sent after a failed one of
 ///   the same key in the same call: it is answered [`PublishError::HeldBack`].
-/// - [`PublishError::Unavailable`] costs a message no attempt; [`PublishError::Refused`] sends it to
+/// - [`PublishError::Unavailable`] costs a message no attempt; where it names the time to wait, the
+///   destination is asked again after that time, which repeating does not lengthen, and at once
+///   where [`Publisher::rooms`] gives its signal; [`PublishError::Refused`] sends it to
 ///   quarantine at once.
 ///
 /// # Cancel safety
@@ -39,6 +42,12 @@ pub trait Publisher: Send + Sync {
     /// relay simply waits. `false` by default.
     fn routes(&self) -> bool {
         false
+    }
+
+    /// For destinations that can tell: their name, and the signal that one which took nothing may
+    /// take something again. None by default: then only time tells.
+    fn rooms(&self) -> Vec<(String, Wake)> {
+        Vec::new()
     }
 
     /// How strongly one call keeps the order of its messages.

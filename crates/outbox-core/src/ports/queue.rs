@@ -8,6 +8,7 @@ use crate::id::WorkerId;
 use crate::lease::Receipt;
 use crate::message::Message;
 use crate::report::{QueueStats, SettleReport};
+use crate::signal::Wake;
 use crate::status::{AttemptRecord, Ordering};
 use crate::time::Timestamp;
 
@@ -100,7 +101,8 @@ pub enum DeliveryOutcome {
 /// # Contract
 /// - **enqueue** is idempotent by message id inside the deduplication window; nothing unread or
 ///   unsettled is ever trimmed; a full queue answers [`PublishError::Unavailable`] for what does not
-///   fit. Where [`Queue::ordering`] is `PerKey` or `Commit`, no message is added after one of its
+///   fit, and names the time to ask again, at most
+///   [`crate::error::FULL_RETRY`]. Where [`Queue::ordering`] is `PerKey` or `Commit`, no message is added after one of its
 ///   key that was not, in the same call.
 /// - **dequeue** delivers what was enqueued before the first worker started, too; it waits on the
 ///   broker, not by polling; a delayed entry comes at its due time. Each entry is held by at most one
@@ -110,6 +112,8 @@ pub enum DeliveryOutcome {
 ///   told. All settlements of a call take effect together. A delivery whose lease ended and that
 ///   nobody took over is still its holder's.
 /// - **extend** only extends what the caller still holds, and tells the rest.
+/// - **room**: where the queue has the signal, it is given once something has left the queue after
+///   that refused a message for want of room.
 /// - **`recover_stuck`** takes over entries whose lease has ended, all of them in the end: busy entries
 ///   hide none.
 /// - The attempt number and the last failure travel with the entry.
@@ -125,6 +129,12 @@ pub trait Queue: Send + Sync {
 
     /// The order that entries of a single consumer keep.
     fn ordering(&self) -> Ordering;
+
+    /// The signal, in this process, that a queue which was full has room again; `None` where only
+    /// asking again finds out.
+    fn room(&self) -> Option<Wake> {
+        None
+    }
 
     /// Adds `messages`, one result each, in their order.
     #[doc(alias = "enqueue_tasks")]

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use crate::error::PublishError;
 use crate::message::Message;
 use crate::ports::{Publisher, Queue};
+use crate::signal::Wake;
 use crate::status::Ordering;
 
 /// Publishes into a [`Queue`]: the way from an outbox to workers.
@@ -32,6 +33,13 @@ impl Publisher for QueuePublisher {
 
     fn ordering(&self) -> Ordering {
         self.queue.ordering()
+    }
+
+    fn rooms(&self) -> Vec<(String, Wake)> {
+        let room = self.queue.room();
+        room.map(|wake| (self.name().to_owned(), wake))
+            .into_iter()
+            .collect()
     }
 
     async fn publish(&self, messages: &[Message]) -> Vec<Result<(), PublishError>> {

@@ -8,6 +8,7 @@ use super::runs::{Answer, HeldKeys, publish_runs};
 use crate::error::PublishError;
 use crate::message::Message;
 use crate::ports::Publisher;
+use crate::signal::Wake;
 use crate::status::Ordering;
 
 /// Sends each topic to a publisher of its own.
@@ -78,6 +79,11 @@ impl Publisher for TopicRouter {
         let routed = self.routes.values().map(|publisher| publisher.ordering());
         let default = self.default.ordering();
         routed.fold(default, Ordering::min)
+    }
+
+    fn rooms(&self) -> Vec<(String, Wake)> {
+        let publishers = self.routes.values().chain([&self.default]);
+        publishers.flat_map(|publisher| publisher.rooms()).collect()
     }
 
     async fn publish(&self, messages: &[Message]) -> Vec<Result<(), PublishError>> {

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -20,10 +20,13 @@ use super::Relay;
 use super::judge::Answer;
 use super::keys::KeyGuard;
 use super::lane::{Held, Lane, PATIENCE};
+use super::rooms::Rooms;
 use super::timers::Timers;
+use super::unsettled::Unsettled;
 use crate::observe::ReportDesk;
 
 mod events;
+mod published;
 mod start;
 
 /// When a relay has done its work.
@@ -47,7 +50,7 @@ pub(super) struct Engine<'a> {
     topics: BTreeMap<String, String>,
     guard: KeyGuard,
     timers: Timers,
-    unsettled: BTreeSet<LeaseToken>,
+    unsettled: Unsettled,
     /// Until when everything unsettled is surely ours.
     lease_until: Timestamp,
     claim: ClaimState,
@@ -102,6 +105,10 @@ struct Judged {
     groups: Vec<Group>,
     /// The groups that the running settlement is about.
     settling: Vec<Group>,
+    /// Whether the answer of a settlement was lost. It is repeated once no claim is under way, and
+    /// nothing is claimed before: a message that it had put back would be settled for its next
+    /// attempt.
+    unknown: bool,
 }
 
 /// The messages of one publish call, judged.
@@ -155,7 +162,7 @@ impl<'a> Engine<'a> {
             topics: BTreeMap::new(),
             guard: KeyGuard::default(),
             timers: Timers::new(now, &relay.config),
-            unsettled: BTreeSet::new(),
+            unsettled: Unsettled::default(),
             lease_until: now,
             claim: ClaimState {
                 wanted: true,
@@ -182,13 +189,15 @@ impl<'a> Engine<'a> {
     /// many messages are unsent, as far as that was counted.
     pub(super) async fn run(mut self, shutdown: &Shutdown) -> Result<(StopReport, u64)> {
         let mut listener = self.relay.outbox.wake().listen();
+        let mut rooms = Rooms::of(&*self.relay.publisher);
         loop {
             let now = self.relay.clock.now();
             if self.is_finished(now) {
                 break;
             }
             self.start_work(now, &mut listener);
-            self.wait(now, shutdown, &mut listener).await?;
+            self.wait(now, shutdown, (&mut listener, &mut rooms))
+                .await?;
         }
         self.report.abandoned = self.unsettled.len() as u64;
         give_back_lease(self.relay, self.owner).await;
@@ -204,17 +213,26 @@ impl<'a> Engine<'a> {
         &mut self,
         now: Timestamp,
         shutdown: &Shutdown,
-        listener: &mut WakeListener,
+        (listener, rooms): (&mut WakeListener, &mut Rooms),
     ) -> Result<()> {
         let pause = self.next_timer(now).since(now);
+        let full = self.waiting_as_told(now);
         tokio::select! {
             biased;
             () = shutdown.triggered(), if self.stopping.is_none() => self.begin_stop(now),
             Some(event) = self.work.next() => self.on_event(event)?,
             () = listener.notified(), if !self.claim.running => self.claim.wanted = true,
+            destination = rooms.signalled(&full) => self.on_room(&destination),
             () = tokio::time::sleep(pause) => {}
         }
         Ok(())
+    }
+
+    /// The destinations that named the time for which nothing is sent to them.
+    fn waiting_as_told(&self, now: Timestamp) -> Vec<String> {
+        let lanes = self.lanes.iter();
+        let waiting = lanes.filter(|(_, lane)| lane.waits_as_told(now));
+        waiting.map(|(name, _)| name.clone()).collect()
     }
 
     /// The earliest moment that needs attention and is not being attended to.
@@ -349,6 +367,14 @@ async fn give_back_lease(relay: &Relay, owner: WorkerId) {
     }
 }
 
+impl Judged {
+    /// How many messages are judged and not settled.
+    fn len(&self) -> usize {
+        let groups = self.groups.iter().chain(&self.settling);
+        groups.map(|group| group.messages.len()).sum()
+    }
+}
+
 impl Group {
     fn new(destination: String) -> Self {
         Self {
@@ -358,5 +384,11 @@ impl Group {
             held: Vec::new(),
             fates: Vec::new(),
         }
+    }
+
+    fn push(&mut self, message: Message, held: Held, filed: Filed) {
+        self.messages.push(message);
+        self.held.push(held);
+        self.fates.push(filed);
     }
 }

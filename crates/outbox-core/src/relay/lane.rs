@@ -87,6 +87,11 @@ impl Lane {
         &mut self.breaker
     }
 
+    /// Whether the destination named the time for which nothing is sent to it.
+    pub(super) fn waits_as_told(&self, now: Timestamp) -> bool {
+        self.breaker.waits_as_told(now)
+    }
+
     /// When the destination may be tried again, where it may not be now.
     pub(super) fn closed_until(&self, now: Timestamp) -> Option<Timestamp> {
         match self.breaker.state() {

@@ -5,7 +5,9 @@ mod engine;
 mod judge;
 mod keys;
 mod lane;
+mod rooms;
 mod timers;
+mod unsettled;
 
 use std::sync::Arc;
 

@@ -3,6 +3,7 @@
 
 #[path = "../fixture/mod.rs"]
 mod fixture;
+mod full;
 mod lease;
 mod order;
 mod outage;

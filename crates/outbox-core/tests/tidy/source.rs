@@ -50,7 +50,7 @@ impl Source {
     /// Whether the whole file is there for tests alone.
     pub(crate) fn is_test(&self) -> bool {
         let parts: Vec<&str> = self.path.split(['/', '.']).collect();
-        ["tests", "fakes", "benches"]
+        ["tests", "fakes", "benches", "outbox-redis-harness"]
             .iter()
             .any(|folder| parts.contains(folder))
     }

@@ -15,7 +15,9 @@ use outbox_core::memory::MemoryFixedWindowLimiter;
 use outbox_core::policy::BreakerConfig;
 use outbox_core::policy::Window;
 use outbox_core::ports::DeduplicationCache;
+use outbox_core::ports::Handled;
 use outbox_core::ports::Queue;
+use outbox_core::report::Tally;
 use outbox_core::signal::Shutdown;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -92,6 +94,45 @@ async fn an_open_breaker_delays_deliveries_and_costs_them_no_attempt() {
     let tally = report.unwrap().tally;
     assert_eq!((tally.done, tally.quarantined), (40, 0), "{tally:?}");
     assert!(tally.retried < 12, "only trials cost attempts: {tally:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_knows_a_delivery_has_it_counted_as_a_duplicate() {
+    for semantics in [Semantics::AtMostOnce, Semantics::AtLeastOnce] {
+        let stage = Stage::new(19);
+        stage.enqueue(&[text(0), text(1), text(2)]).await;
+        let handler = |delivery: Delivery| async move {
+            let known = delivery.message.payload != "1";
+            Ok(if known {
+                Handled::Duplicate
+            } else {
+                Handled::Done
+            })
+        };
+        let config = ConsumerConfig {
+            semantics,
+            ..ConsumerConfig::default()
+        };
+        let tally = stage.drain(Consumer::new(handler, config)).await.tally;
+        let expected = Tally {
+            done: 1,
+            duplicates: 2,
+            ..Tally::default()
+        };
+        assert_eq!(tally, expected, "{semantics:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_handler_knows_is_remembered_by_the_deduplication_cache() {
+    let stage = Stage::new(20);
+    let made = stage.enqueue(&[text(0)]).await;
+    let cache = Arc::new(MemoryDeduplicationCache::new());
+    let handler = |_: Delivery| async { Ok(Handled::Duplicate) };
+    let consumer = Consumer::new(handler, ConsumerConfig::default()).dedup(cache.clone());
+    assert_eq!(stage.drain(consumer).await.tally.duplicates, 1);
+    let now = stage.world.clock.now();
+    assert!(cache.is_processed(made[0].id, now).await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]

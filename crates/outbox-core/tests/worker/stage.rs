@@ -11,7 +11,7 @@ use outbox_core::delivery::Delivery;
 use outbox_core::id::MessageId;
 use outbox_core::memory::{MemoryQueue, MemoryQueueConfig};
 use outbox_core::message::{Message, NewMessage};
-use outbox_core::ports::{Handler, Queue};
+use outbox_core::ports::{Handled, Handler, Queue};
 use outbox_core::report::StopReport;
 use outbox_core::signal::Shutdown;
 
@@ -60,7 +60,7 @@ pub(crate) fn text_of(message: &Message) -> String {
 
 #[async_trait]
 impl Handler for Recorder {
-    async fn handle(&self, delivery: &Delivery) -> Result<(), HandlerError> {
+    async fn handle(&self, delivery: &Delivery) -> Result<Handled, HandlerError> {
         let text = text_of(&delivery.message);
         let inner = &self.0;
         inner
@@ -76,7 +76,7 @@ impl Handler for Recorder {
         inner.now.fetch_sub(1, SeqCst);
         (inner.script)(delivery)?;
         inner.handled.lock().unwrap().push(text);
-        Ok(())
+        Ok(Handled::Done)
     }
 }
 

@@ -86,6 +86,9 @@ impl Inner {
         for chunk in chunks(messages) {
             fates.extend(self.add(connection, chunk, &mut ledger, now).await?);
         }
+        if fates.contains(&Fate::Refused) {
+            self.room.note_full();
+        }
         if ledger == before {
             // Nothing is news; not even a commit is owed.
             writer.rollback().await?;
@@ -198,7 +201,7 @@ impl Inner {
         let tell = |fate: &Fate| match fate {
             Fate::Added => Ok(Enqueued::Added),
             Fate::Duplicate => Ok(Enqueued::Duplicate),
-            Fate::Refused => Err(PublishError::unavailable(Full { depth, high_water })),
+            Fate::Refused => Err(PublishError::full(Full { depth, high_water })),
         };
         fates.iter().map(tell).collect()
     }

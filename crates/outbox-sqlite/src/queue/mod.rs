@@ -21,6 +21,7 @@ mod purge;
 mod quarantine;
 mod read_out;
 mod recover;
+mod room;
 mod run;
 mod settle;
 mod span;
@@ -28,3 +29,4 @@ mod stats;
 
 pub use config::SqliteQueueConfig;
 pub use port::SqliteQueue;
+pub(crate) use room::Rooms;

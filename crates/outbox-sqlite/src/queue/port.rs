@@ -10,11 +10,13 @@ use outbox_core::ports::{
     DeliverySettlement, DequeueReport, DequeueRequest, Enqueued, Queue, RecoverRequest,
 };
 use outbox_core::report::{QueueStats, SettleReport};
+use outbox_core::signal::Wake;
 use outbox_core::status::Ordering;
 use outbox_core::time::Timestamp;
 
 use super::config::SqliteQueueConfig;
 use super::purge::Sweep;
+use super::room::Room;
 use super::span::Span;
 use crate::error::Fault;
 use crate::store::{At, SqliteStore};
@@ -49,6 +51,7 @@ pub(super) struct Inner {
     /// The queue's number in its file.
     pub(super) queue: i64,
     pub(super) span: Span,
+    pub(super) room: Arc<Room>,
     pub(super) sweep: Mutex<Sweep>,
 }
 
@@ -77,6 +80,7 @@ impl SqliteQueue {
         let queue = queue.at(store, "open queue")?;
         Ok(Self(Arc::new(Inner {
             span: Span::of(queue)?,
+            room: store.rooms().of(queue),
             store: store.clone(),
             config,
             queue,
@@ -133,6 +137,10 @@ impl Queue for SqliteQueue {
 
     fn ordering(&self) -> Ordering {
         Ordering::Commit
+    }
+
+    fn room(&self) -> Option<Wake> {
+        Some(self.0.room.wake())
     }
 
     async fn enqueue(&self, messages: &[Message]) -> Vec<Result<Enqueued, PublishError>> {

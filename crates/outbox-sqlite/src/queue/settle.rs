@@ -215,6 +215,9 @@ impl Inner {
         self.commit_settled(connection, &holding.claims, plan.settled)
             .await?;
         writer.finish();
+        if plan.settled > 0 {
+            self.room.note_left();
+        }
         if plan.gives_back() {
             self.store.announce();
         }

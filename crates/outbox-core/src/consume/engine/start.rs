@@ -13,7 +13,7 @@ use crate::report::Fate;
 use crate::time::Timestamp;
 
 use super::super::Semantics;
-use super::super::consumer::{Admission, Admitted, Ending, Handled};
+use super::super::decided::{Admission, Admitted, Ended, Ending};
 use super::{Engine, Event, Goal, Running, Taken};
 
 impl Engine<'_> {
@@ -183,7 +183,7 @@ impl Engine<'_> {
                 Ok(Err(_)) => Ending::Broken("handler panicked".to_owned()),
                 Err(_) => Ending::Broken(format!("handler did not answer within {limit:?}")),
             };
-            Handled {
+            Ended {
                 admitted,
                 ending,
                 started: now,

@@ -1,15 +1,14 @@
 //! What the relay learns from work that is done.
 
 use crate::delivery::Leased;
-use crate::error::{OutboxError, PublishError, Result};
+use crate::error::{OutboxError, Result};
 use crate::lease::LeaseToken;
-use crate::ports::{Outcome, Settlement};
-use crate::report::{ClaimReport, Fate, OutboxStats, SettleReport};
+use crate::ports::Outcome;
+use crate::report::{ClaimReport, Fate, OutboxStats};
 use crate::time::Timestamp;
 
-use super::super::judge::{Answer, Court, One, Verdict};
 use super::super::lane::Lane;
-use super::{Call, Engine, Event, Filed, Group};
+use super::{Engine, Event};
 
 impl Engine<'_> {
     pub(super) fn on_event(&mut self, event: Event) -> Result<()> {
@@ -28,7 +27,7 @@ impl Engine<'_> {
             Event::Settled(settlements, report) => {
                 self.busy.settling = false;
                 match self.store_answer("settle", report)? {
-                    Some(report) => self.on_settled(&settlements, &report),
+                    Some(report) => self.on_settled(&report),
                     None => self.settle_again(settlements),
                 }
             }
@@ -102,7 +101,7 @@ impl Engine<'_> {
         }
         let mut untimely = Vec::new();
         for leased in report.leased {
-            self.unsettled.insert(leased.token);
+            self.unsettled.claimed(leased.token);
             self.take_in(leased, &mut untimely);
         }
         self.report.released += if self.stopping.is_some() {
@@ -158,196 +157,6 @@ impl Engine<'_> {
         self.put_back(untimely, &Outcome::Release);
     }
 
-    fn on_published(&mut self, call: Call) {
-        let now = self.relay.clock.now();
-        self.learn(&call, now);
-        // A lane that was stuck may take more now, and what was set aside for it may come back.
-        self.claim.wanted |= self.relay.publisher.routes();
-        let Call {
-            destination,
-            messages,
-            held,
-            trial,
-            started,
-            answer,
-        } = call;
-        let until = self
-            .lanes
-            .get(&destination)
-            .and_then(|lane| lane.closed_until(now));
-        let court = Court {
-            config: &self.relay.config,
-            entropy: &self.relay.entropy,
-            put_back: until.map_or(Outcome::Release, |until| self.untried(until)),
-            started,
-            now,
-        };
-        let alone = messages.len() == 1 && !trial;
-        let ones = messages.iter().zip(&held).map(|(message, held)| One {
-            message,
-            held: *held,
-        });
-        let verdicts: Vec<Verdict> = match answer {
-            Answer::Results(results) => ones
-                .zip(results)
-                .map(|(one, result)| court.judge(&one, result))
-                .collect(),
-            Answer::Broken(problem) => ones
-                .map(|one| court.judge_broken(&one, alone, &problem))
-                .collect(),
-        };
-        let group = Group {
-            destination,
-            duration: now.since(started),
-            messages,
-            held,
-            fates: Vec::with_capacity(verdicts.len()),
-        };
-        self.file(group, verdicts);
-    }
-
-    /// Tells the lane what its call came to.
-    fn learn(&mut self, call: &Call, now: Timestamp) {
-        let Some(lane) = self.lanes.get_mut(&call.destination) else {
-            return;
-        };
-        lane.returned(&call.messages, now);
-        let results = match &call.answer {
-            Answer::Results(results) => results,
-            Answer::Broken(problem) => {
-                tracing::warn!(
-                    destination = call.destination,
-                    problem,
-                    "publish call broke"
-                );
-                lane.shrink(call.messages.len());
-                lane.breaker().failed(now);
-                return;
-            }
-        };
-        lane.adapt(
-            now.since(call.started),
-            call.messages.len(),
-            &self.relay.config,
-        );
-        let away = results.iter().find_map(|result| match result {
-            Err(PublishError::Unavailable { retry_after, .. }) => Some(*retry_after),
-            Err(PublishError::Fenced { seen }) => {
-                tracing::error!(seen, "the sink knows a newer relay than this one");
-                Some(None)
-            }
-            _ => None,
-        });
-        match away {
-            Some(retry_after) => lane.breaker().unavailable(now, retry_after),
-            None => lane.breaker().succeeded(),
-        }
-    }
-
-    /// Hands judged messages to settlement, and holds back the keys of those that stay.
-    fn file(&mut self, mut group: Group, verdicts: Vec<Verdict>) {
-        let mut left = Vec::new();
-        for (message, verdict) in group.messages.iter().zip(verdicts) {
-            let skips = matches!(
-                verdict.settlement.outcome,
-                Outcome::Retry {
-                    on_failure: crate::status::OnFailure::SkipMessage,
-                    ..
-                }
-            );
-            let blocks = !matches!(verdict.fate, Fate::Done | Fate::Quarantined) && !skips;
-            if let Some(key) = message.ordering_key.as_deref() {
-                if blocks {
-                    self.guard.block(key);
-                }
-                left.push(key.to_owned());
-            }
-            if let Outcome::Retry { due_at, .. } | Outcome::Hold { until: due_at } =
-                verdict.settlement.outcome
-            {
-                self.timers.due_at(due_at);
-            }
-            self.judged.settlements.push(verdict.settlement);
-            group.fates.push(Filed {
-                fate: verdict.fate,
-                error: verdict.error,
-                blocks,
-            });
-        }
-        self.judged.groups.push(group);
-        self.put_back_blocked();
-        for key in left {
-            self.leave_lane(Some(&key));
-        }
-    }
-
-    /// Gives back queued messages whose key is held back.
-    fn put_back_blocked(&mut self) {
-        if self.guard.has_blocked() {
-            let guard = &self.guard;
-            let blocked: Vec<Leased> = self
-                .lanes
-                .values_mut()
-                .flat_map(|lane| lane.drain_blocked(guard))
-                .collect();
-            self.turn_away(blocked, &Outcome::Release);
-        }
-    }
-
-    fn settle_again(&mut self, mut settlements: Vec<Settlement>) {
-        settlements.append(&mut self.judged.settlements);
-        self.judged.settlements = settlements;
-        let mut groups = std::mem::take(&mut self.judged.settling);
-        groups.append(&mut self.judged.groups);
-        self.judged.groups = groups;
-    }
-
-    fn on_settled(&mut self, settlements: &[Settlement], report: &SettleReport) {
-        let now = self.relay.clock.now();
-        let mut groups = std::mem::take(&mut self.judged.settling);
-        let mut lost = report.lost.iter().copied().peekable();
-        let mut place = 0;
-        for group in &mut groups {
-            let messages = group.messages.iter().zip(&group.held).zip(&mut group.fates);
-            for ((message, held), filed) in messages {
-                if let (true, Some(key)) = (filed.blocks, message.ordering_key.as_deref()) {
-                    self.guard.settled(key, self.claim.next);
-                }
-                if lost.next_if_eq(&place).is_some() {
-                    filed.fate = Fate::Lost;
-                }
-                self.unsettled.remove(&held.token);
-                self.count(filed.fate, held.attempt, now);
-                place += 1;
-            }
-        }
-        debug_assert_eq!(place, settlements.len());
-        self.drain.counted = false;
-        if self.unsettled.is_empty() {
-            self.timers.heartbeat = None;
-        }
-        if !self.relay.hooks.is_empty() {
-            for group in &groups {
-                self.desk.queue(self.batch_report(group, now));
-            }
-        }
-    }
-
-    fn count(&mut self, fate: Fate, attempt: u32, now: Timestamp) {
-        self.report.tally.count(fate);
-        if matches!(fate, Fate::Done | Fate::Quarantined) {
-            self.drain.moved_at = now;
-        }
-        // What waited behind this message may be claimable now.
-        if fate != Fate::Done || attempt > 1 {
-            self.claim.wanted = true;
-        }
-        if self.stopping.is_some() && matches!(fate, Fate::Done | Fate::Retried | Fate::Quarantined)
-        {
-            self.report.finished += 1;
-        }
-    }
-
     fn on_extended(&mut self, until: Timestamp, report: Result<Vec<LeaseToken>>) {
         let now = self.relay.clock.now();
         self.timers.heartbeat = Some(now + self.relay.config.lease / 3);
@@ -379,7 +188,7 @@ impl Engine<'_> {
             .chain(deferred)
             .partition(|one| lost.contains(&one.token));
         for leased in gone {
-            self.unsettled.remove(&leased.token);
+            self.unsettled.settled(leased.token);
             self.report.tally.count(Fate::Lost);
         }
         self.put_back(kept, &Outcome::Release);

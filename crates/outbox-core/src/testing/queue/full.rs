@@ -1,9 +1,11 @@
-use super::harness::QueueHarness;
-use super::scene::{START, Scene, WORKER, id_range, message, messages, retry, sorted_ids};
+use futures_util::FutureExt;
+
+use super::harness::{QueueCapabilities, QueueHarness};
+use super::scene::{START, Scene, WORKER, failure, id_range, message, messages, retry, sorted_ids};
 use super::table::QueueCase;
-use crate::error::PublishError;
+use crate::error::{FULL_RETRY, PublishError};
 use crate::ports::{DeliveryOutcome, Enqueued};
-use crate::testing::kit::{CaseResult, case};
+use crate::testing::kit::{CaseResult, Requirement, case};
 
 pub(super) const CASES: &[QueueCase] = &[
     case!(
@@ -20,9 +22,20 @@ pub(super) const CASES: &[QueueCase] = &[
         "8.2",
         entries_in_flight_count_as_long_as_they_are_not_settled
     ),
+    case!("8.2", a_full_queue_names_the_time_to_ask_again),
+    case!(
+        "8.2",
+        what_leaves_a_full_queue_gives_the_signal_of_room,
+        SIGNALS_ROOM
+    ),
     case!("8.2", a_full_queue_still_knows_its_duplicates),
     case!("8.2", a_retry_and_a_delay_fit_into_a_full_queue),
 ];
+
+const SIGNALS_ROOM: Requirement<QueueCapabilities> = Requirement {
+    what: "needs a queue that signals room",
+    met: |capabilities| capabilities.signals_room,
+};
 
 /// Which of `results` were added, and which were refused for want of room.
 fn fitted(results: &[Result<Enqueued, PublishError>]) -> Vec<bool> {
@@ -112,5 +125,54 @@ async fn a_retry_and_a_delay_fit_into_a_full_queue(harness: &dyn QueueHarness) -
     assert!(scene.settle(deliveries[1].receipt, again, START).await?);
     let deliveries = scene.dequeue(WORKER, 10, START).await?;
     assert_eq!(sorted_ids(&deliveries), id_range(0..2));
+    Ok(())
+}
+
+async fn a_full_queue_names_the_time_to_ask_again(harness: &dyn QueueHarness) -> CaseResult {
+    let scene = Scene::with_high_water(harness, 1).await?;
+    scene.enqueue(&[message(0)]).await?;
+    for number in 1..4 {
+        let results = scene.queue.enqueue(&[message(number)]).await;
+        let in_time = match &results[..] {
+            [Err(PublishError::Unavailable { retry_after, .. })] => {
+                retry_after.is_some_and(|wait| wait <= FULL_RETRY)
+            }
+            _ => false,
+        };
+        assert!(in_time, "{results:?}");
+    }
+    Ok(())
+}
+
+async fn what_leaves_a_full_queue_gives_the_signal_of_room(
+    harness: &dyn QueueHarness,
+) -> CaseResult {
+    let scene = Scene::with_high_water(harness, 3).await?;
+    let room = scene.queue.room().ok_or("the queue has no such signal")?;
+    scene.enqueue(&messages(0..3)).await?;
+    let deliveries = scene.dequeue(WORKER, 3, START).await?;
+    let mut listener = room.listen();
+    let outcomes = [
+        DeliveryOutcome::Done,
+        DeliveryOutcome::Quarantine {
+            failure: failure(START, "bad"),
+        },
+    ];
+    for (delivery, outcome) in deliveries.iter().zip(outcomes) {
+        let results = scene.queue.enqueue(&[message(9)]).await;
+        assert_eq!(fitted(&results), [false]);
+        assert!(
+            listener.notified().now_or_never().is_none(),
+            "room, though full"
+        );
+        scene.settle(delivery.receipt, outcome, START).await?;
+        assert!(
+            listener.notified().now_or_never().is_some(),
+            "no signal of room"
+        );
+        scene
+            .enqueue(&[message(10 + delivery.message.id.as_bytes()[15] as u64)])
+            .await?;
+    }
     Ok(())
 }

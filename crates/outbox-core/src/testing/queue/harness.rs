@@ -17,6 +17,9 @@ pub struct QueueCapabilities {
     pub ordering: Ordering,
     /// Whether it tells when another's lease may end; true by default.
     pub tells_next_expiry: bool,
+    /// Whether it signals, in this process, that a queue which was full has room again; true by
+    /// default.
+    pub signals_room: bool,
     /// Whether the harness can damage a stored entry; true by default.
     pub corruption: bool,
 }
@@ -26,6 +29,7 @@ impl Default for QueueCapabilities {
         Self {
             ordering: Ordering::Commit,
             tells_next_expiry: true,
+            signals_room: true,
             corruption: true,
         }
     }

@@ -1,0 +1,238 @@
+//! What becomes of a call to a publisher: its messages are judged, and then settled.
+
+use crate::delivery::Leased;
+use crate::error::PublishError;
+use crate::ports::{Outcome, Settlement};
+use crate::report::{Fate, SettleReport};
+use crate::status::OnFailure;
+use crate::time::Timestamp;
+
+use super::super::judge::{Answer, Court, One, Verdict};
+use super::{Call, Engine, Filed, Group};
+
+impl Engine<'_> {
+    /// A destination says that it has room: it is tried at once.
+    pub(super) fn on_room(&mut self, destination: &str) {
+        let now = self.relay.clock.now();
+        if let Some(lane) = self.lanes.get_mut(destination) {
+            lane.breaker().invited(now);
+            self.claim.wanted = true;
+        }
+    }
+
+    pub(super) fn on_published(&mut self, call: Call) {
+        let now = self.relay.clock.now();
+        self.learn(&call, now);
+        // A lane that was stuck may take more now, and what was set aside for it may come back.
+        self.claim.wanted |= self.relay.publisher.routes();
+        let Call {
+            destination,
+            messages,
+            held,
+            trial,
+            started,
+            answer,
+        } = call;
+        let lane = self.lanes.get(&destination);
+        let until = lane.and_then(|lane| Some((lane.closed_until(now)?, lane.waits_as_told(now))));
+        let put_back = until.map_or(Outcome::Release, |until| self.untried(until, now));
+        let court = Court {
+            config: &self.relay.config,
+            entropy: &self.relay.entropy,
+            put_back,
+            started,
+            now,
+        };
+        let alone = messages.len() == 1 && !trial;
+        let ones = messages.iter().zip(&held).map(|(message, held)| One {
+            message,
+            held: *held,
+        });
+        let verdicts: Vec<Verdict> = match answer {
+            Answer::Results(results) => ones
+                .zip(results)
+                .map(|(one, result)| court.judge(&one, result))
+                .collect(),
+            Answer::Broken(problem) => ones
+                .map(|one| court.judge_broken(&one, alone, &problem))
+                .collect(),
+        };
+        let group = Group {
+            destination,
+            duration: now.since(started),
+            messages,
+            held,
+            fates: Vec::with_capacity(verdicts.len()),
+        };
+        self.file(group, verdicts);
+    }
+
+    /// Tells the lane what its call came to.
+    fn learn(&mut self, call: &Call, now: Timestamp) {
+        let Some(lane) = self.lanes.get_mut(&call.destination) else {
+            return;
+        };
+        lane.returned(&call.messages, now);
+        let results = match &call.answer {
+            Answer::Results(results) => results,
+            Answer::Broken(problem) => {
+                tracing::warn!(
+                    destination = call.destination,
+                    problem,
+                    "publish call broke"
+                );
+                lane.shrink(call.messages.len());
+                lane.breaker().failed(now);
+                return;
+            }
+        };
+        lane.adapt(
+            now.since(call.started),
+            call.messages.len(),
+            &self.relay.config,
+        );
+        let away = results.iter().find_map(|result| match result {
+            Err(PublishError::Unavailable { retry_after, .. }) => Some(*retry_after),
+            Err(PublishError::Fenced { seen }) => {
+                tracing::error!(seen, "the sink knows a newer relay than this one");
+                Some(None)
+            }
+            _ => None,
+        });
+        match away {
+            Some(retry_after) => lane.breaker().unavailable(now, retry_after),
+            None => lane.breaker().succeeded(),
+        }
+    }
+
+    /// Hands judged messages to settlement, and holds back the keys of those that stay.
+    fn file(&mut self, mut group: Group, verdicts: Vec<Verdict>) {
+        let mut left = Vec::new();
+        for (message, verdict) in group.messages.iter().zip(verdicts) {
+            let blocks = verdict.fate != Fate::Done && !skips_key(&verdict.settlement.outcome);
+            if let Some(key) = message.ordering_key.as_deref() {
+                if blocks {
+                    self.guard.block(key);
+                }
+                left.push(key.to_owned());
+            }
+            if let Outcome::Retry { due_at, .. } = verdict.settlement.outcome {
+                self.timers.due_at(due_at);
+            }
+            self.judged.settlements.push(verdict.settlement);
+            group.fates.push(Filed {
+                fate: verdict.fate,
+                error: verdict.error,
+                blocks,
+            });
+        }
+        self.judged.groups.push(group);
+        self.put_back_blocked();
+        for key in left {
+            self.leave_lane(Some(&key));
+        }
+    }
+
+    /// Gives back queued messages whose key is held back.
+    fn put_back_blocked(&mut self) {
+        if self.guard.has_blocked() {
+            let guard = &self.guard;
+            let blocked: Vec<Leased> = self
+                .lanes
+                .values_mut()
+                .flat_map(|lane| lane.drain_blocked(guard))
+                .collect();
+            self.turn_away(blocked, &Outcome::Release);
+        }
+    }
+
+    /// The answer to a settlement is lost: it is repeated, but for messages that have been claimed
+    /// again since, which proves that theirs has taken effect.
+    pub(super) fn settle_again(&mut self, settlements: Vec<Settlement>) {
+        let mut settlements = settlements.into_iter();
+        let (mut repeated, mut groups) = (Vec::new(), Vec::new());
+        for group in std::mem::take(&mut self.judged.settling) {
+            let mut kept = Group::new(group.destination.clone());
+            let mut proven = Group::new(group.destination);
+            (kept.duration, proven.duration) = (group.duration, group.duration);
+            let messages = group.messages.into_iter().zip(group.held).zip(group.fates);
+            for (((message, held), filed), settlement) in messages.zip(&mut settlements) {
+                if self.unsettled.was_claimed_again(held.token) {
+                    proven.push(message, held, filed);
+                } else {
+                    kept.push(message, held, filed);
+                    repeated.push(settlement);
+                }
+            }
+            groups.push(kept);
+            self.judged.settling.push(proven);
+        }
+        self.on_settled(&SettleReport::default());
+        self.judged.unknown = true;
+        repeated.append(&mut self.judged.settlements);
+        self.judged.settlements = repeated;
+        groups.append(&mut self.judged.groups);
+        self.judged.groups = groups;
+    }
+
+    pub(super) fn on_settled(&mut self, report: &SettleReport) {
+        let now = self.relay.clock.now();
+        self.judged.unknown = false;
+        let mut groups = std::mem::take(&mut self.judged.settling);
+        let mut lost = report.lost.iter().copied().peekable();
+        let mut place = 0;
+        for group in &mut groups {
+            let messages = group.messages.iter().zip(&group.held).zip(&mut group.fates);
+            for ((message, held), filed) in messages {
+                if let (true, Some(key)) = (filed.blocks, message.ordering_key.as_deref()) {
+                    self.guard.settled(key, self.claim.next);
+                }
+                if lost.next_if_eq(&place).is_some() {
+                    filed.fate = Fate::Lost;
+                }
+                self.unsettled.settled(held.token);
+                self.count(filed.fate, held.attempt, now);
+                place += 1;
+            }
+        }
+        self.drain.counted = false;
+        if self.unsettled.is_empty() {
+            self.timers.heartbeat = None;
+        }
+        if !self.relay.hooks.is_empty() {
+            for group in &groups {
+                self.desk.queue(self.batch_report(group, now));
+            }
+        }
+    }
+
+    fn count(&mut self, fate: Fate, attempt: u32, now: Timestamp) {
+        self.report.tally.count(fate);
+        if matches!(fate, Fate::Done | Fate::Quarantined) {
+            self.drain.moved_at = now;
+        }
+        // What waited behind this message may be claimable now.
+        if fate != Fate::Done || attempt > 1 {
+            self.claim.wanted = true;
+        }
+        if self.stopping.is_some() && matches!(fate, Fate::Done | Fate::Retried | Fate::Quarantined)
+        {
+            self.report.finished += 1;
+        }
+    }
+}
+
+/// Whether the other messages of its key go on although this one is not published. One that is on
+/// its way to quarantine holds them back, too, until it is there: a crash before brings it back.
+fn skips_key(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Retry {
+            on_failure: OnFailure::SkipMessage,
+            ..
+        } | Outcome::Quarantine {
+            on_failure: OnFailure::SkipMessage,
+            ..
+        }
+    )
+}

@@ -1,0 +1,190 @@
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+use crate::BoxError;
+use crate::wire::Wire;
+
+/// How long a server may take to answer after it was started, loading its data included.
+const START_TIME: Duration = Duration::from_secs(20);
+
+/// What a server is told that has to be told more than arguments can, in its folder.
+const CONFIG_FILE: &str = "redis.conf";
+
+/// The greatest port that is used: a node of a cluster listens 10,000 above its own, too.
+const GREATEST_PORT: u16 = 55_000;
+
+/// A `redis-server` process of a test's own, on a free loopback port and in a folder of its own,
+/// killed when this is dropped. It keeps nothing on disk unless its arguments say so.
+pub struct RedisServer {
+    child: Child,
+    port: u16,
+    args: Vec<String>,
+    folder: TempDir,
+}
+
+impl RedisServer {
+    /// Starts a server with further arguments, as `["--appendonly", "yes"]`, and waits until it
+    /// answers.
+    ///
+    /// # Errors
+    /// Where there is no `redis-server`, or it does not answer in time.
+    pub async fn start(args: &[&str]) -> Result<Self, BoxError> {
+        Self::start_in(tempfile::tempdir()?, args).await
+    }
+
+    /// A Sentinel that watches the primary on `port` under the name `main` and needs no other's
+    /// consent; it takes the primary for dead after half a second.
+    ///
+    /// # Errors
+    /// As [`RedisServer::start`].
+    pub async fn sentinel(port: u16) -> Result<Self, BoxError> {
+        let folder = tempfile::tempdir()?;
+        let config = format!(
+            "sentinel monitor main 127.0.0.1 {port} 1\n\
+             sentinel down-after-milliseconds main 500\n\
+             sentinel failover-timeout main 2000\n"
+        );
+        std::fs::write(folder.path().join(CONFIG_FILE), config)?;
+        Self::start_in(folder, &["--sentinel"]).await
+    }
+
+    async fn start_in(folder: TempDir, args: &[&str]) -> Result<Self, BoxError> {
+        let port = free_port().await?;
+        let args: Vec<_> = args.iter().map(ToString::to_string).collect();
+        let child = spawn(port, folder.path(), &args)?;
+        let mut server = Self {
+            child,
+            port,
+            args,
+            folder,
+        };
+        server.answers().await?;
+        Ok(server)
+    }
+
+    /// Where it is reached.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The loopback port that it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its folder, with its append-only file or snapshot where it writes one.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A new connection to it.
+    ///
+    /// # Errors
+    /// Where it is not reached.
+    pub async fn wire(&self) -> Result<Wire, BoxError> {
+        Wire::connect(self.port).await
+    }
+
+    /// Kills it at once (`SIGKILL`), as a crash would; what is on its disk stays.
+    ///
+    /// # Errors
+    /// Where the process cannot be killed.
+    pub async fn kill(&mut self) -> Result<(), BoxError> {
+        Ok(self.child.kill().await?)
+    }
+
+    /// Starts it again on the same port and folder, after it was killed.
+    ///
+    /// # Errors
+    /// As [`RedisServer::start`].
+    pub async fn restart(&mut self) -> Result<(), BoxError> {
+        self.child.kill().await.ok();
+        self.child = spawn(self.port, self.folder.path(), &self.args)?;
+        self.answers().await
+    }
+
+    /// Stops its clock (`SIGSTOP`): connections stay open, and nothing answers.
+    ///
+    /// # Errors
+    /// Where the signal cannot be sent.
+    pub async fn freeze(&self) -> Result<(), BoxError> {
+        self.signal("STOP").await
+    }
+
+    /// Lets it go on after [`RedisServer::freeze`].
+    ///
+    /// # Errors
+    /// Where the signal cannot be sent.
+    pub async fn thaw(&self) -> Result<(), BoxError> {
+        self.signal("CONT").await
+    }
+
+    async fn signal(&self, name: &str) -> Result<(), BoxError> {
+        let pid = self.child.id().ok_or("the server is not running")?;
+        let pid = pid.to_string();
+        let status = Command::new("kill")
+            .args(["-s", name, &pid])
+            .status()
+            .await?;
+        status
+            .success()
+            .then_some(())
+            .ok_or_else(|| "kill failed".into())
+    }
+
+    async fn answers(&mut self) -> Result<(), BoxError> {
+        let until = Instant::now() + START_TIME;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(format!("redis-server ended with {status}").into());
+            }
+            if let Ok(mut wire) = self.wire().await
+                && !wire.command(&["PING"]).await?.is_error("LOADING")
+            {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                return Err(format!("redis-server does not answer after {START_TIME:?}").into());
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn spawn(port: u16, folder: &Path, args: &[String]) -> Result<Child, BoxError> {
+    let config = folder.join(CONFIG_FILE);
+    let child = Command::new("redis-server")
+        .args(config.exists().then_some(config))
+        .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
+        .args(["--save", "", "--loglevel", "warning", "--dir"])
+        .arg(folder)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn();
+    child.map_err(|error| format!("redis-server cannot be started: {error}").into())
+}
+
+/// A loopback port that nobody listens on now; a rival may still be faster.
+///
+/// # Errors
+/// Where none can be had.
+pub async fn free_port() -> Result<u16, BoxError> {
+    loop {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let port = listener.local_addr()?.port();
+        if port <= GREATEST_PORT {
+            return Ok(port);
+        }
+    }
+}

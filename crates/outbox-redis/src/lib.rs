@@ -1,0 +1,34 @@
+//! Redis backends of the outbox, for pipelines that have outgrown one machine.
+//!
+//! [`RedisStore`] is one server, cluster or Sentinel group, opened; what this crate offers stands on
+//! it. Redis 7.0 or newer and Valkey are supported; what a server can do is probed, never concluded
+//! from its version.
+//!
+//! # What Redis keeps
+//! A server keeps what its persistence keeps: with its default settings (no append-only file) a
+//! crash loses everything since the last snapshot, and a failover loses what had not reached the
+//! replica. Turn on `appendonly yes`, keep `maxmemory-policy noeviction`, and keep published
+//! messages in the outbox for a while.
+
+#![allow(dead_code, reason = "the ports that stand on these follow")]
+
+mod dedup;
+mod error;
+mod health;
+mod keys;
+mod link;
+mod options;
+mod probe;
+mod rate_limit;
+mod store;
+mod time_source;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
+mod tls;
+
+pub use dedup::{CompactLayout, DedupLayout, RedisDeduplicationCache};
+pub use options::{Eviction, RedisOptions};
+pub use rate_limit::{
+    RedisDailyRateLimiter, RedisFixedWindowLimiter, RedisGcraLimiter, RedisLimiterConfig,
+};
+pub use store::RedisStore;
+pub use time_source::TimeSource;
