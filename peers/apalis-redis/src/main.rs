@@ -47,8 +47,8 @@ async fn queue(order: &Order) -> Result<Times, Problem> {
 /// How many tasks stand as done.
 async fn done(storage: &mut RedisStorage<Reading>) -> Result<u64, Problem> {
     let set = storage.get_config().done_jobs_set();
-    let count = redis::cmd("SCARD").arg(set);
-    Ok(count.query_async(storage.get_connection()).await?)
+    let mut count = redis::cmd("SCARD");
+    Ok(count.arg(set).query_async(storage.get_connection()).await?)
 }
 
 fn config(order: &Order) -> Config {

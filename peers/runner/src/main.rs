@@ -66,7 +66,7 @@ fn run(args: &Args) -> Result<bool, Problem> {
         dir: args.dir.clone(),
         programs,
     };
-    let mut report = Report::new(rounds.count);
+    let mut report = Report::new();
     for item in &items {
         let results = rounds.run(item)?;
         report.add(item, &results);

@@ -14,15 +14,13 @@ const OXIDE_LOCK: &str = include_str!("../../oxide-outbox/Cargo.lock");
 
 /// What was measured so far.
 pub(crate) struct Report {
-    rounds: usize,
     rows: Vec<Value>,
     whole: bool,
 }
 
 impl Report {
-    pub(crate) fn new(rounds: usize) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            rounds,
             rows: Vec::new(),
             whole: true,
         }
@@ -36,12 +34,12 @@ impl Report {
     /// Adds an item, and prints it.
     pub(crate) fn add(&mut self, item: &Item, outcomes: &[Outcome]) {
         println!(
-            "\n{}: {}, {} in all, {} rounds; tasks a second",
-            item.id, item.what, item.count, self.rounds
+            "\n{}: {}, {} in all; medians, tasks a second",
+            item.id, item.what, item.count
         );
         println!(
-            "  {:48} {:>9} {:>9} {:>10} {:>9} {:>7}",
-            "", "push", "drain", "end to end", "ours is", "target"
+            "  {:48} {:>6} {:>9} {:>9} {:>10} {:>9} {:>7}",
+            "", "rounds", "push", "drain", "end to end", "ours is", "target"
         );
         let mut ours = None;
         for (side, outcome) in item.sides.iter().zip(outcomes) {
@@ -52,7 +50,10 @@ impl Report {
                     if side.who == Who::Ours {
                         ours = Some(rates.end_to_end);
                     }
-                    measured(&who, side, rates, ours)
+                    print!("  {who:48} {:>6}", rounds.len());
+                    let mut row = measured(side, rates, ours);
+                    row["rounds"] = rounds.len().into();
+                    row
                 }
                 Err(problem) => {
                     self.whole = false;
@@ -69,7 +70,6 @@ impl Report {
             std::fs::create_dir_all(folder)?;
         }
         let report = json!({
-            "rounds": self.rounds,
             "servers": [servers::version("redis-server"), servers::version("postgres")],
             "rows": self.rows,
         });
@@ -80,7 +80,7 @@ impl Report {
 }
 
 /// Prints a side's rates, beside ours unless it is ours.
-fn measured(who: &str, side: &Side, rates: Rates, ours: Option<f64>) -> Value {
+fn measured(side: &Side, rates: Rates, ours: Option<f64>) -> Value {
     let ratio = ours
         .filter(|_| side.who != Who::Ours)
         .map(|ours| ours / rates.end_to_end);
@@ -88,7 +88,7 @@ fn measured(who: &str, side: &Side, rates: Rates, ours: Option<f64>) -> Value {
         .zip(side.target)
         .map(|(ratio, target)| ratio >= target);
     println!(
-        "  {who:48} {:>9.0} {:>9.0} {:>10.0} {:>9} {:>7} {}",
+        " {:>9.0} {:>9.0} {:>10.0} {:>9} {:>7} {}",
         rates.push,
         rates.drain,
         rates.end_to_end,

@@ -10,6 +10,12 @@ use crate::Problem;
 use crate::plan::{Item, Place, Side};
 use crate::servers::{Postgres, Redis};
 
+/// The time after which a side gets no further round of an item.
+const BUDGET: Duration = Duration::from_secs(60);
+
+/// The seconds after which a program gives up.
+const PATIENCE: u64 = 300;
+
 /// How rounds are run.
 pub(crate) struct Rounds {
     pub(crate) count: usize,
@@ -22,6 +28,12 @@ pub(crate) struct Rounds {
 pub(crate) struct Times {
     push: Duration,
     drain: Duration,
+}
+
+impl Times {
+    fn both(&self) -> Duration {
+        self.push + self.drain
+    }
 }
 
 /// The rounds of one side, or why it has none.
@@ -38,6 +50,9 @@ impl Rounds {
         for round in 1..=self.count {
             for (side, outcome) in item.sides.iter().zip(&mut outcomes) {
                 let Ok(times) = outcome else { continue };
+                if times.iter().map(Times::both).sum::<Duration>() > BUDGET {
+                    continue;
+                }
                 eprintln!(
                     "{} round {round} of {}: {}, {}",
                     item.id,
@@ -78,7 +93,8 @@ impl Rounds {
         command
             .args(side.arguments)
             .arg(format!("--at={at}"))
-            .arg(format!("--count={}", item.count));
+            .arg(format!("--count={}", item.count))
+            .arg(format!("--patience={PATIENCE}"));
         if let Some(wave) = item.wave {
             command.arg(format!("--wave={wave}"));
         }
@@ -120,7 +136,7 @@ impl Rates {
         Self {
             push: rate(|times| times.push),
             drain: rate(|times| times.drain),
-            end_to_end: rate(|times| times.push + times.drain),
+            end_to_end: rate(Times::both),
         }
     }
 }
