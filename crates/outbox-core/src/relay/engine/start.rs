@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 use super::super::judge::Answer;
 use super::super::lane::Batch;
 use super::{Call, Engine, Event, Goal};
-use crate::observe::tell;
+use crate::observe::{names, tell};
 
 /// An idle relay keeps its lease for this part of its length.
 const LINGER: u32 = 6;
@@ -122,7 +122,8 @@ impl Engine<'_> {
         } = batch;
         let publisher = &self.relay.publisher;
         let limit = self.relay.config.publish_timeout;
-        let span = tracing::debug_span!("outbox.publish", %destination, messages = messages.len());
+        let span =
+            tracing::debug_span!(names::SPAN_PUBLISH, %destination, messages = messages.len());
         let call = async move {
             let publish = AssertUnwindSafe(publisher.publish(&messages)).catch_unwind();
             let answer = match tokio::time::timeout(limit, publish).await {
@@ -157,7 +158,7 @@ impl Engine<'_> {
         self.judged.settling.append(&mut self.judged.groups);
         let settlements = std::mem::take(&mut self.judged.settlements);
         let outbox = &self.relay.outbox;
-        let span = tracing::debug_span!("outbox.settle", messages = settlements.len());
+        let span = tracing::debug_span!(names::SPAN_SETTLE, messages = settlements.len());
         let settle = async move {
             let report = outbox.settle(&settlements, now).await;
             Event::Settled(settlements, report)
@@ -189,7 +190,7 @@ impl Engine<'_> {
             paused_topics: self.paused_topics(now),
         };
         let outbox = &self.relay.outbox;
-        let span = tracing::debug_span!("outbox.claim", max);
+        let span = tracing::debug_span!(names::SPAN_CLAIM, max);
         let claim =
             async move { Event::Claimed(number, request.now, outbox.claim(&request).await) };
         self.work.push(claim.instrument(span).boxed());
