@@ -29,8 +29,13 @@ const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         version: 3,
+        name: "takeovers",
+        sql: include_str!("../migrations/0003_takeovers.sql"),
+    },
+    Migration {
+        version: 4,
         name: "dead letters",
-        sql: include_str!("../migrations/0003_dead_letters.sql"),
+        sql: include_str!("../migrations/0004_dead_letters.sql"),
     },
 ];
 

@@ -35,6 +35,7 @@ struct Entry {
     message: Message,
     enqueued_at: Timestamp,
     failures: u32,
+    takeovers: u32,
     first_failed_at: Option<Timestamp>,
     history: Vec<AttemptRecord>,
     standing: Standing,
@@ -69,6 +70,7 @@ impl Entries {
             message: message.clone(),
             enqueued_at: now,
             failures: 0,
+            takeovers: 0,
             first_failed_at: None,
             history: Vec::new(),
             standing: Standing::Ready,
@@ -120,6 +122,11 @@ impl Entries {
         let ended = self.leased.iter().take_while(|(until, _)| *until <= now);
         let mut chosen: Vec<_> = ended.take(max).map(|(_, id)| *id).collect();
         chosen.sort_unstable();
+        for id in &chosen {
+            if let Some(entry) = self.entries.get_mut(id) {
+                entry.takeovers += 1;
+            }
+        }
         self.hand_out(&chosen, holder, now)
     }
 
@@ -293,6 +300,7 @@ impl Entry {
             message: self.message.clone(),
             receipt,
             attempt: self.failures + 1,
+            takeovers: self.takeovers,
             last_failure: self.history.last().cloned(),
             enqueued_at: self.enqueued_at,
         }
@@ -300,6 +308,7 @@ impl Entry {
 
     fn failed(&mut self, failure: AttemptRecord) {
         self.failures += 1;
+        self.takeovers = 0;
         self.first_failed_at.get_or_insert(failure.at);
         failure.push_to(&mut self.history);
     }

@@ -59,6 +59,7 @@ impl Entries {
             message,
             enqueued_at: now,
             failures: resting.attempts,
+            takeovers: 0,
             first_failed_at: Some(resting.first_failed_at),
             history: resting.history,
             standing: Standing::Ready,
