@@ -10,15 +10,15 @@
 //! replica. Turn on `appendonly yes`, keep `maxmemory-policy noeviction`, and keep published
 //! messages in the outbox for a while.
 
-#![allow(dead_code, reason = "the ports that stand on these follow")]
-
 mod error;
 mod health;
 mod keys;
 mod link;
 mod options;
 mod probe;
+mod queue;
 mod store;
 
 pub use options::{Eviction, RedisOptions};
+pub use queue::{RedisQueue, RedisQueueConfig, TimeSource};
 pub use store::RedisStore;

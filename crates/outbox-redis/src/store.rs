@@ -109,6 +109,15 @@ impl RedisStore {
         Ok(&self.0.link)
     }
 
+    pub(crate) fn options(&self) -> &RedisOptions {
+        &self.0.options
+    }
+
+    /// A connection of its own, for one who waits on the server.
+    pub(crate) async fn connect(&self) -> Result<Link, Fault> {
+        Link::connect(&self.0.builder, self.0.options.timeout()).await
+    }
+
     pub(crate) async fn ping(&self) -> Result<()> {
         let ping = async {
             let link = self.link()?;

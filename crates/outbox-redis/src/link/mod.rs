@@ -20,6 +20,7 @@ use fred::types::{Builder, ClusterHash, CustomCommand};
 pub(crate) use fred::types::Value as Arg;
 pub(crate) use reply::Reply;
 pub(crate) use script::Script;
+use tokio::runtime::Handle;
 
 use crate::error::{Answer, Fault};
 
@@ -111,6 +112,20 @@ impl Link {
     pub(crate) async fn quit(&self) {
         // A server that is gone has closed it already.
         self.client.quit().await.ok();
+    }
+
+    /// Closes the connection without regard to what it waits for, soon.
+    pub(crate) fn abandon(&self) {
+        // Without a runtime nobody is left to close it, nor to need it.
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let link = self.clone();
+        runtime.spawn(async move {
+            // A command that waits on the server would hold up the farewell.
+            link.client.force_reconnection().await.ok();
+            link.quit().await;
+        });
     }
 
     /// Makes a connection anew that did not answer in time: replies come in order, so that nothing

@@ -1,0 +1,232 @@
+//! The queue on a stream and its consumer groups.
+//!
+//! An entry is read by `XREADGROUP` and then leased by a script, which notes in a hash who holds it,
+//! under which token and until when; the server's own list of pending entries tells what was read
+//! and not leased, because a worker died in between. Who finds nothing waits for the stream to grow
+//! by `XREAD`, on a connection of its own: a wait that is broken off takes nothing with it.
+
+mod config;
+mod dequeue;
+mod enqueue;
+mod entry;
+mod extend;
+mod health;
+mod parts;
+mod port;
+mod reader;
+mod recover;
+mod scripts;
+mod settle;
+mod stats;
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+pub use config::{RedisQueueConfig, TimeSource};
+use outbox_core::delivery::Quarantined;
+use outbox_core::error::Result;
+use outbox_core::id::WorkerId;
+use outbox_core::signal::Wake;
+use outbox_core::time::Timestamp;
+use tokio::time::Instant;
+
+use self::entry::Entry;
+use self::parts::Parts;
+use self::reader::Readers;
+use crate::error::{At, Fault};
+use crate::keys::Keys;
+use crate::link::{Arg, Link, Reply, Script};
+use crate::store::RedisStore;
+
+/// A queue in Redis, read by one consumer group; shared by cloning.
+///
+/// An entry that was delayed, or failed, comes back behind those that were enqueued meanwhile. What
+/// is due, and whose lease has ended, is decided by the server's clock. A server that lost what it
+/// had acknowledged is told in the log and by [`RedisQueue::losses`], and the queue goes on.
+///
+/// ```no_run
+/// # async fn example() -> outbox_core::Result<()> {
+/// use outbox_redis::{RedisQueue, RedisQueueConfig, RedisStore};
+///
+/// let store = RedisStore::open("redis://127.0.0.1").await?;
+/// let queue = RedisQueue::open(&store, RedisQueueConfig::named("orders")).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct RedisQueue(Arc<Shared>);
+
+struct Shared {
+    store: RedisStore,
+    config: RedisQueueConfig,
+    parts: Parts,
+    readers: Arc<Readers>,
+    room: Wake,
+    /// Whether a message was refused for want of room, and nothing has left since.
+    full: AtomicBool,
+    losses: AtomicU64,
+    /// When consumers of workers that are gone were looked for last.
+    forgot: Mutex<Option<Instant>>,
+    /// How many entries were settled since what all groups have settled was removed.
+    untrimmed: AtomicU64,
+}
+
+impl RedisQueue {
+    /// Opens the queue, and makes its stream and its group where they are missing; a new group
+    /// begins with what is in the stream.
+    ///
+    /// # Errors
+    /// [`outbox_core::OutboxError::Config`] with every setting that cannot be used;
+    /// [`outbox_core::OutboxError::Backend`] where the server fails, or a key is of another type.
+    ///
+    /// # Cancel safety
+    /// A dropped call may leave the stream and its group, empty.
+    pub async fn open(store: &RedisStore, config: RedisQueueConfig) -> Result<Self> {
+        config.check()?;
+        let keys = Keys::new(store.options().key_prefix(), &config.name);
+        let queue = Self(Arc::new(Shared {
+            store: store.clone(),
+            parts: Parts::new(&keys, &config.group),
+            readers: Arc::new(Readers::of(store)),
+            room: Wake::new(),
+            full: AtomicBool::new(false),
+            losses: AtomicU64::new(0),
+            forgot: Mutex::default(),
+            untrimmed: AtomicU64::new(0),
+            config,
+        }));
+        queue.make_group().await.at("open queue", store.address())?;
+        Ok(queue)
+    }
+
+    /// How often, since it was opened, the server was found to have lost what it had acknowledged:
+    /// the stream, its group, or entries that were in flight. Each is told in the log, too.
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        self.0.losses.load(Ordering::Relaxed)
+    }
+
+    /// What is in quarantine, oldest first, at most `limit` of it.
+    ///
+    /// # Errors
+    /// [`outbox_core::OutboxError::Backend`] where the server fails.
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    pub async fn quarantined(&self, limit: usize) -> Result<Vec<Quarantined>> {
+        let read = async {
+            let key = self.0.parts.quarantine();
+            let range = ["-", "+", "COUNT"].map(Arg::from_static_str);
+            let mut args = vec![Arg::from(key)];
+            args.extend(range);
+            args.push(number(limit));
+            let reply = self.link()?.command("XRANGE", Some(key), args).await?;
+            let entries = Entry::list(reply)?;
+            Ok(entries.iter().map(Entry::quarantined).collect())
+        };
+        self.tell("quarantined", read.await)
+    }
+
+    fn link(&self) -> Result<&Link, Fault> {
+        self.0.store.link()
+    }
+
+    /// Runs a script on the queue's keys, with the group, the moment and `args`.
+    async fn run(
+        &self,
+        script: &'static Script,
+        now: Option<Timestamp>,
+        args: Vec<Arg>,
+    ) -> Result<Reply, Fault> {
+        let mut all = Vec::with_capacity(2 + args.len());
+        all.push(Arg::from(self.0.config.group.as_str()));
+        all.push(self.moment(now));
+        all.extend(args);
+        self.link()?.run(script, &self.0.parts.all(), all).await
+    }
+
+    /// As [`RedisQueue::run`], once more where the group is gone.
+    async fn run_repairing(
+        &self,
+        script: &'static Script,
+        now: Option<Timestamp>,
+        args: Vec<Arg>,
+    ) -> Result<Reply, Fault> {
+        match self.run(script, now, args.clone()).await {
+            Err(fault) if lost(&fault) => {
+                self.repair(&fault).await?;
+                self.run(script, now, args).await
+            }
+            other => other,
+        }
+    }
+
+    /// The moment that a script decides by: nothing where it asks the server.
+    fn moment(&self, now: Option<Timestamp>) -> Arg {
+        let moment = match &self.0.config.time {
+            TimeSource::Server => None,
+            TimeSource::Caller(clock) => Some(now.unwrap_or_else(|| clock.now())),
+        };
+        moment.map_or(Arg::from_static_str(""), |now| {
+            Arg::Integer(now.as_micros())
+        })
+    }
+
+    async fn make_group(&self) -> Result<bool, Fault> {
+        let made = self.run(&scripts::REPAIR, None, Vec::new()).await?;
+        Ok(made.number()? == 1)
+    }
+
+    /// Makes the group again after the server lost it, and tells that it did.
+    async fn repair(&self, fault: &Fault) -> Result<(), Fault> {
+        if self.make_group().await? {
+            self.note_loss(&format!("the stream or its group is gone: {fault}"));
+        }
+        Ok(())
+    }
+
+    /// Tells an operator that the server does not have what it had acknowledged.
+    fn note_loss(&self, what: &str) {
+        self.0.losses.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(
+            queue = self.0.config.name,
+            server = self.0.store.address(),
+            what,
+            "Redis lost data; what was lost is delivered again only if its outbox sends it again"
+        );
+    }
+
+    fn tell<T>(&self, operation: &'static str, result: Result<T, Fault>) -> Result<T> {
+        result.at(operation, self.0.store.address())
+    }
+}
+
+/// Whether a fault says that the stream or its group is gone.
+fn lost(fault: &Fault) -> bool {
+    fault.lost_group() || matches!(fault, Fault::Server(answer) if answer.0.contains("no such key"))
+}
+
+/// The consumer of a worker, as the server's lists show it.
+fn consumer(owner: WorkerId) -> Arg {
+    Arg::from(owner.to_string())
+}
+
+/// The bytes that begin what stands in the record of everything a worker holds.
+fn owner_bytes(owner: WorkerId) -> Arg {
+    Arg::Bytes(bytes::Bytes::copy_from_slice(owner.as_bytes()))
+}
+
+fn number(value: usize) -> Arg {
+    Arg::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+/// A duration in microseconds, as scripts have them.
+fn micros(time: std::time::Duration) -> Arg {
+    Arg::Integer(i64::try_from(time.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// A duration in milliseconds, as the server has them; at least 1.
+fn millis(time: std::time::Duration) -> Arg {
+    let millis = time.as_nanos().div_ceil(1_000_000).max(1);
+    Arg::Integer(i64::try_from(millis).unwrap_or(i64::MAX))
+}

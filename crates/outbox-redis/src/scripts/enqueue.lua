@@ -1,0 +1,48 @@
+-- Adds messages whose ids are not known, as long as there is room.
+-- ARGV: group, now, high-water mark, half of the window, when they are enqueued or nothing, frames
+-- Answers a letter for each: a added, k known, f refused for want of room.
+local high_water, half, stamp = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local ids = {}
+for place = 6, #ARGV do
+  ids[place - 5] = string.sub(ARGV[place], 22, 37)
+end
+
+-- Ids are remembered in sets, one for each half of a window: three of them are asked, so that an
+-- id is known for one window at least and for one and a half at most.
+local bucket = math.floor(NOW / half)
+local known = {}
+for back = 0, 2 do
+  local members = redis.call('SMISMEMBER', SEEN .. ':' .. text(bucket - back), unpack(ids))
+  for place, member in ipairs(members) do
+    known[place] = known[place] or member == 1
+  end
+end
+
+local room = high_water - redis.call('XLEN', STREAM) - redis.call('ZCARD', DELAYED)
+local answers, added, here = {}, {}, {}
+for place, id in ipairs(ids) do
+  if known[place] or here[id] then
+    answers[place] = 'k'
+  elseif room <= 0 then
+    answers[place] = 'f'
+  else
+    if stamp == '' then
+      redis.call('XADD', STREAM, '*', 'm', ARGV[place + 5])
+    else
+      redis.call('XADD', STREAM, '*', 'm', ARGV[place + 5], 't', stamp)
+    end
+    room = room - 1
+    here[id] = true
+    added[#added + 1] = id
+    answers[place] = 'a'
+  end
+end
+
+if #added > 0 then
+  local seen = SEEN .. ':' .. text(bucket)
+  redis.call('SADD', seen, unpack(added))
+  redis.call('PEXPIRE', seen, text(math.ceil(half * 4 / 1000)))
+  -- Big sets are to go without stopping the server, which their expiry might.
+  redis.call('UNLINK', SEEN .. ':' .. text(bucket - 3))
+end
+return table.concat(answers)
