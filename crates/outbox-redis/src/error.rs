@@ -5,7 +5,7 @@ use fred::error::{Error as DriverError, ErrorKind};
 use outbox_core::error::{OutboxError, PublishError, Result, Transience};
 
 /// The name of this backend in errors.
-const BACKEND: &str = "redis";
+pub(crate) const BACKEND: &str = "redis";
 
 /// First words of answers after which the same command may succeed later.
 const TRANSIENT_WORDS: &[&str] = &[

@@ -10,6 +10,7 @@
 //! replica. Turn on `appendonly yes`, keep `maxmemory-policy noeviction`, and keep published
 //! messages in the outbox for a while.
 
+mod dedup;
 mod error;
 mod health;
 mod keys;
@@ -17,8 +18,15 @@ mod link;
 mod options;
 mod probe;
 mod queue;
+mod rate_limit;
 mod store;
+mod time_source;
 
+pub use dedup::{CompactLayout, DedupLayout, RedisDeduplicationCache};
 pub use options::{Eviction, RedisOptions};
-pub use queue::{RedisQueue, RedisQueueConfig, TimeSource};
+pub use queue::{RedisQueue, RedisQueueConfig};
+pub use rate_limit::{
+    RedisDailyRateLimiter, RedisFixedWindowLimiter, RedisGcraLimiter, RedisLimiterConfig,
+};
 pub use store::RedisStore;
+pub use time_source::TimeSource;

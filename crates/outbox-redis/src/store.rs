@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fred::types::Builder;
 use outbox_core::error::{OutboxError, Result};
+use outbox_core::time::Timestamp;
 use tokio::runtime::Handle;
 
 use crate::error::{At, Fault};
-use crate::link::Link;
+use crate::keys::Keys;
+use crate::link::{Arg, Link};
 use crate::options::RedisOptions;
 use crate::probe::probe;
 
@@ -109,8 +111,14 @@ impl RedisStore {
         Ok(&self.0.link)
     }
 
-    pub(crate) fn options(&self) -> &RedisOptions {
-        &self.0.options
+    /// The names of the keys of `name`, which was checked.
+    pub(crate) fn keys(&self, name: &str) -> Keys {
+        Keys::new(self.0.options.key_prefix(), name)
+    }
+
+    /// What a script is told of the moment at which the caller has `now`.
+    pub(crate) fn moment(&self, now: Timestamp) -> Arg {
+        self.0.options.clock().moment(now)
     }
 
     /// A connection of its own, for one who waits on the server.

@@ -18,6 +18,7 @@ mod outbox;
 mod publisher;
 mod queue;
 mod rate_limit;
+mod replay;
 mod transaction;
 
 pub use clock::Clock;
@@ -34,4 +35,5 @@ pub use queue::{
     RecoverRequest,
 };
 pub use rate_limit::{RateDecision, RateLimiter};
+pub use replay::{Replay, ReplayFrom, ReplayRequest};
 pub use transaction::{Appender, TransactionalOutbox, UnitOfWork};

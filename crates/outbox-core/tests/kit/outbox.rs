@@ -7,7 +7,7 @@ use outbox_core::error::BoxError;
 use outbox_core::lease::Sequence;
 use outbox_core::memory::{MemoryOutbox, MemoryOutboxConfig, MemoryTransaction};
 use outbox_core::message::NewMessage;
-use outbox_core::ports::{Outbox, TransactionalOutbox};
+use outbox_core::ports::{Outbox, Replay, TransactionalOutbox};
 use outbox_core::report::AppendReport;
 use outbox_core::status::Ordering;
 use outbox_core::testing::{
@@ -42,6 +42,10 @@ struct Store(MemoryOutbox);
 #[async_trait]
 impl OutboxStore for Store {
     async fn open(&self) -> Result<Arc<dyn Outbox>, BoxError> {
+        Ok(Arc::new(self.0.clone()))
+    }
+
+    async fn open_replay(&self) -> Result<Arc<dyn Replay>, BoxError> {
         Ok(Arc::new(self.0.clone()))
     }
 

@@ -44,6 +44,8 @@ pub(crate) enum Fault {
     PurgesTheYoung,
     QuarantinesWithoutHistory,
     ReleasesNothing,
+    ReplaysNothing,
+    ReplaysWhateverIsKept,
     ResumesAnything,
     ReversesBatches,
     SendsNoEpoch,

@@ -8,7 +8,7 @@ use outbox_core::error::BoxError;
 use outbox_core::lease::Sequence;
 use outbox_core::memory::{MemoryOutbox, MemoryOutboxConfig};
 use outbox_core::message::{Limits, NewMessage};
-use outbox_core::ports::{Outbox, TransactionalOutbox};
+use outbox_core::ports::{Outbox, Replay, ReplayFrom, ReplayRequest, TransactionalOutbox};
 use outbox_core::report::AppendReport;
 use outbox_core::testing::{
     OpenTransaction, OutboxCapabilities, OutboxHarness, OutboxSetup, OutboxStore, TransactionOn,
@@ -58,6 +58,10 @@ impl OutboxStore for BrokenStore {
         Ok(Arc::new(Broken::new(self.inner.clone(), self.fault, epoch)))
     }
 
+    async fn open_replay(&self) -> Result<Arc<dyn Replay>, BoxError> {
+        Ok(Arc::new(BrokenReplay(self.inner.clone(), self.fault)))
+    }
+
     async fn begin(&self) -> Result<Box<dyn OpenTransaction>, BoxError> {
         if self.fault == Fault::CommitsAtOnce {
             return Ok(Box::new(AtOnce(self.inner.clone())));
@@ -104,5 +108,22 @@ impl OpenTransaction for AtOnce {
 
     async fn rollback(self: Box<Self>) -> Result<(), BoxError> {
         Ok(())
+    }
+}
+
+/// A replay with a fault.
+struct BrokenReplay(MemoryOutbox, Fault);
+
+#[async_trait]
+impl Replay for BrokenReplay {
+    async fn replay(&self, request: &ReplayRequest) -> Result<u64> {
+        match self.1 {
+            Fault::ReplaysNothing => Ok(0),
+            Fault::ReplaysWhateverIsKept => {
+                let all = ReplayRequest::of_all(ReplayFrom::Sequence(Sequence(0)));
+                self.0.replay(&all).await
+            }
+            _ => self.0.replay(request).await,
+        }
     }
 }

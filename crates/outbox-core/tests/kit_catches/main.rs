@@ -212,6 +212,21 @@ const CAUGHT_BY: &[(Fault, &[&str])] = &[
         ],
     ),
     (
+        Fault::ReplaysNothing,
+        &[
+            "a_replayed_message_is_claimed_again_unchanged",
+            "a_long_replay_is_complete",
+        ],
+    ),
+    (
+        Fault::ReplaysWhateverIsKept,
+        &[
+            "a_replay_from_a_place_spares_what_is_before_it",
+            "a_replay_from_a_moment_spares_what_was_published_before",
+            "a_replay_of_topics_spares_other_topics",
+        ],
+    ),
+    (
         Fault::ResumesAnything,
         &[
             "only_a_parked_key_can_be_resumed",
@@ -223,6 +238,7 @@ const CAUGHT_BY: &[(Fault, &[&str])] = &[
         &[
             "messages_come_in_commit_order",
             "messages_of_a_key_come_in_commit_order",
+            "a_replayed_message_is_not_overtaken_in_its_key",
             "a_takeover_keeps_the_order_of_a_key",
             "transactions_keep_commit_order",
         ],
@@ -236,6 +252,7 @@ const CAUGHT_BY: &[(Fault, &[&str])] = &[
         &[
             "a_stale_token_settles_nothing",
             "the_same_settlement_takes_effect_once",
+            "who_holds_the_lease_loses_it_to_a_replay",
         ],
     ),
     (
@@ -281,6 +298,7 @@ const CAUGHT_BY: &[(Fault, &[&str])] = &[
             "a_commit_wakes_the_relay",
             "an_append_on_another_handle_wakes_the_relay",
             "resuming_a_key_wakes_the_relay",
+            "a_replay_wakes_the_relay",
         ],
     ),
 ];

@@ -2,20 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outbox_core::error::{ConfigError, Result};
-use outbox_core::time::Clock;
+use outbox_core::time::{Clock, SystemClock};
 
 use crate::keys::check_text;
-
-/// Whose clock decides what is due and whose lease has ended.
-#[derive(Clone, Debug, Default)]
-pub enum TimeSource {
-    /// The server's, in the script that decides: processes whose clocks differ agree. The default.
-    #[default]
-    Server,
-    /// That of the caller: `now` of each call, and this clock where a call has none. For tests that
-    /// make up their moments.
-    Caller(Arc<dyn Clock>),
-}
 
 /// How a [`crate::RedisQueue`] behaves.
 #[derive(Clone, Debug)]
@@ -41,8 +30,9 @@ pub struct RedisQueueConfig {
     /// How long an entry may be read and not leased before others take it over: a worker died, or
     /// lost its connection, between the two. 2 s by default, at least 1 ms.
     pub grace: Duration,
-    /// Whose clock decides; the server's by default.
-    pub time: TimeSource,
+    /// Where the store decides by the caller's moments ([`crate::TimeSource::Caller`]), what those
+    /// calls take theirs from that are told none; the system's clock by default.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Default for RedisQueueConfig {
@@ -61,7 +51,7 @@ impl RedisQueueConfig {
             high_water: 1_000_000,
             dedup_window: Duration::from_hours(24),
             grace: Duration::from_secs(2),
-            time: TimeSource::default(),
+            clock: Arc::new(SystemClock),
         }
     }
 

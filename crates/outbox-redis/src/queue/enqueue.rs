@@ -6,7 +6,7 @@ use outbox_core::message::Message;
 use outbox_core::packed::frame;
 use outbox_core::ports::Enqueued;
 
-use super::{RedisQueue, TimeSource, micros, number, scripts};
+use super::{RedisQueue, micros, number, scripts};
 use crate::error::{Failed, Fault, unavailable};
 use crate::link::Arg;
 
@@ -50,13 +50,9 @@ impl RedisQueue {
         batch: &[Message],
     ) -> Result<Vec<Result<Enqueued, PublishError>>, Fault> {
         let config = &self.0.config;
-        let stamp = match &config.time {
-            TimeSource::Server => Arg::from_static_str(""),
-            TimeSource::Caller(clock) => Arg::Integer(clock.now().as_micros()),
-        };
         let half = micros(config.dedup_window / 2);
-        let mut args = Vec::with_capacity(3 + batch.len());
-        args.extend([number(config.high_water), half, stamp]);
+        let mut args = Vec::with_capacity(2 + batch.len());
+        args.extend([number(config.high_water), half]);
         args.extend(frames(batch).into_iter().map(Arg::Bytes));
         let reply = self.run(&scripts::ENQUEUE, None, args).await?;
         let answers = reply.bytes()?;

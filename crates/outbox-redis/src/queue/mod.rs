@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-pub use config::{RedisQueueConfig, TimeSource};
+pub use config::RedisQueueConfig;
 use outbox_core::delivery::Quarantined;
 use outbox_core::error::Result;
 use outbox_core::id::WorkerId;
@@ -35,7 +35,6 @@ use self::entry::Entry;
 use self::parts::Parts;
 use self::reader::Readers;
 use crate::error::{At, Fault};
-use crate::keys::Keys;
 use crate::link::{Arg, Link, Reply, Script};
 use crate::store::RedisStore;
 
@@ -83,7 +82,7 @@ impl RedisQueue {
     /// A dropped call may leave the stream and its group, empty.
     pub async fn open(store: &RedisStore, config: RedisQueueConfig) -> Result<Self> {
         config.check()?;
-        let keys = Keys::new(store.options().key_prefix(), &config.name);
+        let keys = store.keys(&config.name);
         let queue = Self(Arc::new(Shared {
             store: store.clone(),
             parts: Parts::new(&keys, &config.group),
@@ -140,7 +139,11 @@ impl RedisQueue {
     ) -> Result<Reply, Fault> {
         let mut all = Vec::with_capacity(2 + args.len());
         all.push(Arg::from(self.0.config.group.as_str()));
-        all.push(self.moment(now));
+        all.push(
+            self.0
+                .store
+                .moment(now.unwrap_or_else(|| self.0.config.clock.now())),
+        );
         all.extend(args);
         self.link()?.run(script, &self.0.parts.all(), all).await
     }
@@ -159,17 +162,6 @@ impl RedisQueue {
             }
             other => other,
         }
-    }
-
-    /// The moment that a script decides by: nothing where it asks the server.
-    fn moment(&self, now: Option<Timestamp>) -> Arg {
-        let moment = match &self.0.config.time {
-            TimeSource::Server => None,
-            TimeSource::Caller(clock) => Some(now.unwrap_or_else(|| clock.now())),
-        };
-        moment.map_or(Arg::from_static_str(""), |now| {
-            Arg::Integer(now.as_micros())
-        })
     }
 
     async fn make_group(&self) -> Result<bool, Fault> {

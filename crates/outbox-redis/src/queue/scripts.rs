@@ -6,15 +6,17 @@ use crate::link::Script;
 macro_rules! script {
     ($name:literal) => {
         Script::new(concat!(
-            include_str!("../scripts/prelude.lua"),
-            include_str!(concat!("../scripts/", $name, ".lua"))
+            include_str!("../scripts/moment.lua"),
+            include_str!("../scripts/queue/prelude.lua"),
+            include_str!(concat!("../scripts/queue/", $name, ".lua"))
         ))
     };
     ($name:literal, even_when_full) => {
         Script::new(concat!(
             "#!lua flags=allow-oom\n",
-            include_str!("../scripts/prelude.lua"),
-            include_str!(concat!("../scripts/", $name, ".lua"))
+            include_str!("../scripts/moment.lua"),
+            include_str!("../scripts/queue/prelude.lua"),
+            include_str!(concat!("../scripts/queue/", $name, ".lua"))
         ))
     };
 }

@@ -15,6 +15,7 @@ mod port;
 mod pulse;
 mod read;
 mod ready;
+mod replay;
 mod session;
 mod settle;
 mod settle_any;

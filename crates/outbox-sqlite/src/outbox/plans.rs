@@ -1,7 +1,7 @@
 //! What SQLite means to do for the outbox's statements: none goes through a table, however long the
 //! backlog. Where only the first match counts, walking an index of few rows is allowed.
 
-use super::{append, aside, lease, maintain, pulse, read, ready, settle, settle_any};
+use super::{append, aside, lease, maintain, pulse, read, ready, replay, settle, settle_any};
 use crate::plan::assert_no_scans;
 
 #[tokio::test]
@@ -27,12 +27,16 @@ async fn no_statement_of_the_relays_way_goes_through_a_table() {
 }
 
 #[tokio::test]
-async fn no_statement_of_append_and_purge_goes_through_a_table() {
+async fn no_statement_of_append_purge_and_replay_goes_through_a_table() {
     assert_no_scans(&[
         append::KNOWN_IDS,
         append::KNOWN_KEYS,
         maintain::PURGE_MESSAGES,
         maintain::PURGE_KEYS,
+        replay::FIRST_SINCE,
+        replay::KEPT,
+        replay::SEIZE,
+        replay::MAKE_READY,
     ])
     .await;
 }

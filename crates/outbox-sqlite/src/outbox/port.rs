@@ -5,14 +5,16 @@ use outbox_core::error::Result;
 use outbox_core::id::{MessageId, WorkerId};
 use outbox_core::lease::LeaseToken;
 use outbox_core::message::NewMessage;
-use outbox_core::ports::{ClaimRequest, Outbox, Settlement, TransactionalOutbox};
+use outbox_core::ports::{
+    ClaimRequest, Outbox, Replay, ReplayRequest, Settlement, TransactionalOutbox,
+};
 use outbox_core::report::{AppendReport, ClaimReport, OutboxStats, SettleReport};
 use outbox_core::signal::Wake;
 use outbox_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
 use super::draft::Draft;
-use super::{append, claim, group, lease, maintain, settle};
+use super::{append, claim, group, lease, maintain, replay, settle};
 use crate::options::SqliteOptions;
 use crate::store::{At, SqliteStore};
 
@@ -168,6 +170,15 @@ impl Outbox for SqliteOutbox {
 
     fn wake(&self) -> &Wake {
         self.store.wake()
+    }
+}
+
+#[async_trait]
+impl Replay for SqliteOutbox {
+    async fn replay(&self, request: &ReplayRequest) -> Result<u64> {
+        replay::replay(&self.store, request)
+            .await
+            .at(&self.store, "replay")
     }
 }
 

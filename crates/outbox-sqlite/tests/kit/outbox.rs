@@ -6,7 +6,7 @@ use outbox_core::error::BoxError;
 use outbox_core::id::MessageId;
 use outbox_core::lease::{Epoch, Sequence};
 use outbox_core::message::{Kind, Message, NewMessage};
-use outbox_core::ports::{Outbox, TransactionalOutbox};
+use outbox_core::ports::{Outbox, Replay, TransactionalOutbox};
 use outbox_core::report::AppendReport;
 use outbox_core::status::Ordering;
 use outbox_core::testing::{
@@ -61,6 +61,12 @@ impl Store {
 #[async_trait]
 impl OutboxStore for Store {
     async fn open(&self) -> Result<Arc<dyn Outbox>, BoxError> {
+        Ok(Arc::new(
+            SqliteOutbox::open_with(self.options.clone()).await?,
+        ))
+    }
+
+    async fn open_replay(&self) -> Result<Arc<dyn Replay>, BoxError> {
         Ok(Arc::new(
             SqliteOutbox::open_with(self.options.clone()).await?,
         ))

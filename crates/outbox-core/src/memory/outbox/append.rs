@@ -98,16 +98,7 @@ impl State {
             self.keys.insert(key, (message.id, message.created_at));
         }
         let waits_until = Some(message.due_at).filter(|due_at| *due_at > message.created_at);
-        let row = Row {
-            waits_until,
-            blocks_key: true,
-            claimed: None,
-            failures: 0,
-            first_failed_at: None,
-            history: Vec::new(),
-            unreadable: false,
-            message,
-        };
+        let row = Row::untried(message, waits_until);
         self.rows.insert(row.message.sequence, row);
     }
 }

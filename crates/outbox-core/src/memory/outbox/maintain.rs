@@ -16,7 +16,7 @@ impl State {
             .collect();
         for sequence in &going {
             if let Some(kept) = self.published.remove(sequence) {
-                self.ids.remove(&kept.id);
+                self.ids.remove(&kept.message.id);
             }
         }
         self.forget_keys(before, max);

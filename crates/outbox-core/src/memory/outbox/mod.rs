@@ -7,6 +7,7 @@ mod append;
 mod claim;
 mod maintain;
 mod port;
+mod replay;
 mod settle;
 mod state;
 mod transaction;

@@ -66,12 +66,14 @@ impl State {
         let Some(row) = self.rows.remove(&sequence) else {
             return;
         };
-        let id = row.message.id;
         if keep_published {
-            let settled_at = now;
-            self.published.insert(sequence, Kept { id, settled_at });
+            let kept = Kept {
+                message: row.message,
+                settled_at: now,
+            };
+            self.published.insert(sequence, kept);
         } else {
-            self.ids.remove(&id);
+            self.ids.remove(&row.message.id);
         }
     }
 

@@ -40,10 +40,26 @@ pub(super) struct Row {
     pub(super) unreadable: bool,
 }
 
+impl Row {
+    /// A message of which nobody has tried anything.
+    pub(super) fn untried(message: Message, waits_until: Option<Timestamp>) -> Self {
+        Self {
+            message,
+            waits_until,
+            blocks_key: true,
+            claimed: None,
+            failures: 0,
+            first_failed_at: None,
+            history: Vec::new(),
+            unreadable: false,
+        }
+    }
+}
+
 /// A published message that is kept.
 #[derive(Debug)]
 pub(super) struct Kept {
-    pub(super) id: MessageId,
+    pub(super) message: Message,
     pub(super) settled_at: Timestamp,
 }
 
@@ -117,7 +133,7 @@ impl State {
             };
             (row.message.id, status)
         });
-        kept.map(|kept| (kept.id, MessageStatus::Published))
+        kept.map(|kept| (kept.message.id, MessageStatus::Published))
             .chain(unsent)
             .collect()
     }

@@ -7,7 +7,7 @@ use crate::error::{BoxError, Result};
 use crate::id::Entropy;
 use crate::lease::Sequence;
 use crate::message::{Limits, NewMessage};
-use crate::ports::{Outbox, TransactionalOutbox, UnitOfWork};
+use crate::ports::{Outbox, Replay, TransactionalOutbox, UnitOfWork};
 use crate::report::AppendReport;
 use crate::status::Ordering;
 use crate::time::Clock;
@@ -35,6 +35,8 @@ pub struct OutboxCapabilities {
     pub refuses_outside_transaction: bool,
     /// Whether the harness can damage a stored row; true by default.
     pub corruption: bool,
+    /// Whether published messages that are kept can be replayed; true by default.
+    pub replay: bool,
     /// Whether its signals are given only where something may have become claimable, and never for
     /// nothing, as [`crate::signal::Wake`] allows; false by default.
     pub quiet_wake: bool,
@@ -48,6 +50,7 @@ impl Default for OutboxCapabilities {
             transactions: true,
             refuses_outside_transaction: true,
             corruption: true,
+            replay: true,
             quiet_wake: false,
         }
     }
@@ -88,6 +91,12 @@ pub trait OutboxStore: Send + Sync {
     /// # Errors
     /// Where the store cannot be opened.
     async fn open(&self) -> Result<Arc<dyn Outbox>, BoxError>;
+
+    /// Opens a handle to replay with, as [`OutboxStore::open`] does.
+    ///
+    /// # Errors
+    /// Where the store cannot be opened, or where the backend replays nothing.
+    async fn open_replay(&self) -> Result<Arc<dyn Replay>, BoxError>;
 
     /// Begins a transaction as a caller would, on a connection of its own.
     ///

@@ -14,6 +14,7 @@ mod maintain;
 mod on_failure;
 mod quarantine;
 mod relay;
+mod replay;
 mod scene;
 mod settle;
 mod table;

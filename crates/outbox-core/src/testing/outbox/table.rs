@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::harness::{LeaseScope, OutboxCapabilities, OutboxHarness};
 use super::{
     append, cancel, claim, due, duplicates, hold, keys, lease, limits, maintain, on_failure,
-    quarantine, settle, transaction, wake,
+    quarantine, replay, settle, transaction, wake,
 };
 use crate::status::Ordering;
 use crate::testing::kit::{Case, Kit, Requirement};
@@ -58,6 +58,16 @@ pub(super) const QUIET_TRANSACTIONS: Needs = Requirement {
     met: |capabilities| (TRANSACTIONS.met)(capabilities) && (QUIET.met)(capabilities),
 };
 
+pub(super) const REPLAY: Needs = Requirement {
+    what: "needs an outbox that can publish again what it keeps",
+    met: |capabilities| capabilities.replay,
+};
+
+pub(super) const ORDERED_REPLAY: Needs = Requirement {
+    what: "needs an outbox that can publish again what it keeps, and keeps the order of a key",
+    met: |capabilities| (REPLAY.met)(capabilities) && (IN_KEY_ORDER.met)(capabilities),
+};
+
 const TOPICS: &[&[OutboxCase]] = &[
     append::CASES,
     duplicates::CASES,
@@ -72,17 +82,20 @@ const TOPICS: &[&[OutboxCase]] = &[
     hold::CASES,
     maintain::CASES,
     quarantine::CASES,
+    replay::CASES,
     wake::CASES,
     cancel::CASES,
 ];
 
-/// Every case of [`crate::ports::Outbox`] and [`crate::ports::TransactionalOutbox`].
+/// Every case of [`crate::ports::Outbox`], [`crate::ports::TransactionalOutbox`] and
+/// [`crate::ports::Replay`].
 pub fn outbox_cases() -> impl Iterator<Item = Case<dyn OutboxHarness, OutboxCapabilities>> {
     TOPICS.iter().copied().flatten().copied()
 }
 
 impl Kit {
-    /// Adds every case of [`crate::ports::Outbox`] and [`crate::ports::TransactionalOutbox`].
+    /// Adds every case of [`crate::ports::Outbox`], [`crate::ports::TransactionalOutbox`] and
+    /// [`crate::ports::Replay`].
     #[must_use]
     pub fn outbox(self, harness: impl OutboxHarness + 'static) -> Self {
         let harness: Arc<dyn OutboxHarness> = Arc::new(harness);

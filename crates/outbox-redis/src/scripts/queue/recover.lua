@@ -8,7 +8,7 @@ local owner, consumer, lease, grace = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonum
 local most, cursor, found = tonumber(ARGV[7]), ARGV[8], ARGV[9] == '1'
 
 local function answer(token, entries, gone)
-  return {token, entries, gone, cursor, next_expiry(owner), text(NOW)}
+  return {token, entries, gone, cursor, next_expiry(owner), digits(NOW)}
 end
 
 local function ended_holds()

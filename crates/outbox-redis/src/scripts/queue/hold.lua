@@ -30,4 +30,4 @@ if #mine > 0 then
   token = hold(owner, lease, mine)
 end
 move_due()
-return {token, next_expiry(owner), lost, text(NOW)}
+return {token, next_expiry(owner), lost, digits(NOW)}

@@ -70,7 +70,7 @@ local function fail(record, failed_at, failure)
   if attempts > HISTORY then
     history = string.sub(history, struct.unpack('<I4', history) + 5)
   end
-  record.a = text(attempts)
+  record.a = digits(attempts)
   record.f = record.f or failed_at
   record.h = history .. struct.pack('<I4', #failure) .. failure
 end
@@ -88,7 +88,7 @@ local function bring_back(id, record, delay)
   local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
   rings = rings or not first[2] or due < tonumber(first[2])
   redis.call('HSET', RETURNED, id, cmsgpack.pack(fields_of(record)))
-  redis.call('ZADD', DELAYED, text(due), id)
+  redis.call('ZADD', DELAYED, digits(due), id)
 end
 
 local conclude = {
@@ -108,7 +108,7 @@ local conclude = {
   end,
   unreadable = function(id, fields, at)
     local raw = cmsgpack.pack(fields)
-    redis.call('XADD', QUARANTINE, '*', 'o', id, 'p', ARGV[at + 1], 'l', text(NOW), 'raw', raw)
+    redis.call('XADD', QUARANTINE, '*', 'o', id, 'p', ARGV[at + 1], 'l', digits(NOW), 'raw', raw)
   end,
 }
 

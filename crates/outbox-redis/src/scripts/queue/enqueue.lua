@@ -1,10 +1,10 @@
 -- Adds messages whose ids are not known, as long as there is room.
--- ARGV: group, now, high-water mark, half of the window, when they are enqueued or nothing, frames
+-- ARGV: group, now, high-water mark, half of the window, frames
 -- Answers a letter for each: a added, k known, f refused for want of room.
-local high_water, half, stamp = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local high_water, half = tonumber(ARGV[3]), tonumber(ARGV[4])
 local ids = {}
-for place = 6, #ARGV do
-  ids[place - 5] = string.sub(ARGV[place], 22, 37)
+for place = 5, #ARGV do
+  ids[place - 4] = string.sub(ARGV[place], 22, 37)
 end
 
 -- Ids are remembered in sets, one for each half of a window: three of them are asked, so that an
@@ -12,7 +12,7 @@ end
 local bucket = math.floor(NOW / half)
 local known = {}
 for back = 0, 2 do
-  local members = redis.call('SMISMEMBER', SEEN .. ':' .. text(bucket - back), unpack(ids))
+  local members = redis.call('SMISMEMBER', SEEN .. ':' .. digits(bucket - back), unpack(ids))
   for place, member in ipairs(members) do
     known[place] = known[place] or member == 1
   end
@@ -26,10 +26,11 @@ for place, id in ipairs(ids) do
   elseif room <= 0 then
     answers[place] = 'f'
   else
-    if stamp == '' then
-      redis.call('XADD', STREAM, '*', 'm', ARGV[place + 5])
+    -- The server's own moment stands in the entry's id.
+    if ARGV[2] == '' then
+      redis.call('XADD', STREAM, '*', 'm', ARGV[place + 4])
     else
-      redis.call('XADD', STREAM, '*', 'm', ARGV[place + 5], 't', stamp)
+      redis.call('XADD', STREAM, '*', 'm', ARGV[place + 4], 't', digits(NOW))
     end
     room = room - 1
     here[id] = true
@@ -39,10 +40,10 @@ for place, id in ipairs(ids) do
 end
 
 if #added > 0 then
-  local seen = SEEN .. ':' .. text(bucket)
+  local seen = SEEN .. ':' .. digits(bucket)
   redis.call('SADD', seen, unpack(added))
-  redis.call('PEXPIRE', seen, text(math.ceil(half * 4 / 1000)))
+  redis.call('PEXPIRE', seen, digits(math.ceil(half * 4 / 1000) + LATER))
   -- Big sets are to go without stopping the server, which their expiry might.
-  redis.call('UNLINK', SEEN .. ':' .. text(bucket - 3))
+  redis.call('UNLINK', SEEN .. ':' .. digits(bucket - 3))
 end
 return table.concat(answers)

@@ -1,19 +1,10 @@
 -- What every script of a queue begins with: its keys, the group, and the present moment.
--- Moments and durations are microseconds; the moment is the caller's where he gives one.
+-- Moments and durations are microseconds.
 local STREAM, HELD, HOLDS, COUNTS, DELAYED, RETURNED, BELL, QUARANTINE, SEEN = unpack(KEYS)
-local GROUP, NOW = ARGV[1], tonumber(ARGV[2])
-if not NOW then
-  local time = redis.call('TIME')
-  NOW = time[1] * 1000000 + time[2]
-end
+local GROUP, NOW, LATER = ARGV[1], moment(ARGV[2])
 
 -- The most arguments that are handed to one command.
 local CHUNK = 4000
-
--- A whole number as text: Lua's own form has 14 digits.
-local function text(number)
-  return string.format('%.0f', number)
-end
 
 -- Runs a command with the items of a list behind its fixed arguments, in chunks.
 local function each_chunk(items, run)
@@ -58,8 +49,8 @@ end
 
 -- Notes that the owner holds these entries, and answers the token of the delivery.
 local function hold(owner, lease, ids)
-  local ends = text(NOW + lease)
-  local token = text(redis.call('HINCRBY', COUNTS, 'token', 1))
+  local ends = digits(NOW + lease)
+  local token = digits(redis.call('HINCRBY', COUNTS, 'token', 1))
   local pairs_of = {}
   for place, id in ipairs(ids) do
     pairs_of[2 * place - 1] = id
@@ -79,7 +70,7 @@ local function next_expiry(owner)
     local holds = redis.call('ZRANGE', HOLDS, from, from + 99, 'WITHSCORES')
     for place = 1, #holds, 2 do
       if string.sub(holds[place], 1, 16) ~= owner then
-        return text(tonumber(holds[place + 1]))
+        return digits(tonumber(holds[place + 1]))
       end
     end
     if #holds < 200 then
@@ -102,5 +93,5 @@ local function move_due()
     redis.call('ZREM', DELAYED, id)
   end
   local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
-  return #due, first[2] and text(tonumber(first[2])) or ''
+  return #due, first[2] and digits(tonumber(first[2])) or ''
 end

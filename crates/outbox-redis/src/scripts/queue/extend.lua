@@ -1,7 +1,7 @@
 -- Extends leases of those who still have them.
 -- ARGV: group, now, lease, and then runs: the owner and token of a delivery, how many, entries
 -- Answers the places of those whose lease was lost.
-local ends = text(NOW + tonumber(ARGV[3]))
+local ends = digits(NOW + tonumber(ARGV[3]))
 local ids, proofs = {}, {}
 local place = 4
 while place <= #ARGV do

@@ -16,4 +16,4 @@ for _, group in ipairs(redis.call('XINFO', 'GROUPS', STREAM)) do
   end
 end
 local rung = redis.call('XREVRANGE', BELL, '+', '-', 'COUNT', 1)[1]
-return {moved, read, rung and rung[1] or '0-0', next_due, next_expiry(ARGV[3]), unheld and 1 or 0, text(NOW)}
+return {moved, read, rung and rung[1] or '0-0', next_due, next_expiry(ARGV[3]), unheld and 1 or 0, digits(NOW)}
