@@ -38,6 +38,8 @@ struct Look {
 struct Waiting<'a> {
     request: &'a DequeueRequest,
     began: Instant,
+    /// How long it waited, without what the server took to answer.
+    paused: Duration,
     /// Since when entries were read and not leased.
     unheld: Option<Instant>,
 }
@@ -48,6 +50,7 @@ impl RedisQueue {
         let mut waiting = Waiting {
             request,
             began: Instant::now(),
+            paused: Duration::ZERO,
             unheld: None,
         };
         loop {
@@ -63,7 +66,11 @@ impl RedisQueue {
                 continue;
             }
             match waiting.pause(&look, self.0.config.grace) {
-                Some(pause) => self.wait(&mut reader, &look, pause).await?,
+                Some(pause) => {
+                    let since = Instant::now();
+                    self.wait(&mut reader, &look, pause).await?;
+                    waiting.paused += since.elapsed();
+                }
                 None => {
                     return Ok(DequeueReport {
                         next_expiry: waiting.in_callers_time(look.next_expiry, look.now),
@@ -231,13 +238,16 @@ impl RedisQueue {
 impl Waiting<'_> {
     /// The present moment, by the clock of the caller.
     fn now(&self) -> Timestamp {
-        self.request.now + self.began.elapsed()
+        self.request.now + self.paused
     }
 
     /// A moment of the queue's time, told when that was `at`, by the clock of the caller.
     fn in_callers_time(&self, moment: Option<Timestamp>, at: Timestamp) -> Option<Timestamp> {
         let now = self.now();
-        moment.map(|moment| now + moment.since(at))
+        moment.map(|moment| match moment >= at {
+            true => now + moment.since(at),
+            false => now - at.since(moment),
+        })
     }
 
     /// How long to wait before looking again; `None` where the call is over.

@@ -51,8 +51,8 @@ impl RedisQueue {
     ) -> Result<Vec<Result<Enqueued, PublishError>>, Fault> {
         let config = &self.0.config;
         let half = micros(config.dedup_window / 2);
-        let mut args = Vec::with_capacity(2 + batch.len());
-        args.extend([number(config.high_water), half]);
+        let mut args = Vec::with_capacity(3 + batch.len());
+        args.extend([number(config.high_water), half, self.stays()]);
         args.extend(frames(batch).into_iter().map(Arg::Bytes));
         let reply = self.run(&scripts::ENQUEUE, None, args).await?;
         let answers = reply.bytes()?;

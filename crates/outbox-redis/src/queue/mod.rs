@@ -22,6 +22,7 @@ mod stats;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 pub use config::RedisQueueConfig;
 use outbox_core::delivery::Quarantined;
@@ -126,6 +127,40 @@ impl RedisQueue {
         self.tell("quarantined", read.await)
     }
 
+    /// Removes consumers of workers that are gone from the server's lists: those that hold nothing
+    /// and have read nothing for `idle`; how many. Recovering does so by itself, once a minute, for
+    /// those that are idle for 10 minutes.
+    ///
+    /// # Errors
+    /// [`outbox_core::OutboxError::Backend`] where the server fails.
+    ///
+    /// # Cancel safety
+    /// Safe: a live worker's consumer comes back with its next read.
+    pub async fn forget_consumers(&self, idle: Duration) -> Result<u64> {
+        let forget = async {
+            let args = vec![millis(idle)];
+            let reply = self.run_repairing(&scripts::FORGET, None, args).await?;
+            stats::count_in(reply)
+        };
+        self.tell("forget consumers", forget.await)
+    }
+
+    /// Removes entries that every group has settled, where several read the queue; how many. A
+    /// queue of one group has none, and settling does so by itself now and then.
+    ///
+    /// # Errors
+    /// [`outbox_core::OutboxError::Backend`] where the server fails.
+    ///
+    /// # Cancel safety
+    /// Safe: it may be done or not.
+    pub async fn trim(&self) -> Result<u64> {
+        let trim = async {
+            let reply = self.run_repairing(&scripts::TRIM, None, Vec::new()).await?;
+            stats::count_in(reply)
+        };
+        self.tell("trim", trim.await)
+    }
+
     fn link(&self) -> Result<&Link, Fault> {
         self.0.store.link()
     }
@@ -162,6 +197,11 @@ impl RedisQueue {
             }
             other => other,
         }
+    }
+
+    /// Whether entries stay for other groups, as scripts are told.
+    fn stays(&self) -> Arg {
+        number(usize::from(self.0.config.fan_out))
     }
 
     async fn make_group(&self) -> Result<bool, Fault> {
@@ -213,12 +253,12 @@ fn number(value: usize) -> Arg {
 }
 
 /// A duration in microseconds, as scripts have them.
-fn micros(time: std::time::Duration) -> Arg {
+fn micros(time: Duration) -> Arg {
     Arg::Integer(i64::try_from(time.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// A duration in milliseconds, as the server has them; at least 1.
-fn millis(time: std::time::Duration) -> Arg {
+fn millis(time: Duration) -> Arg {
     let millis = time.as_nanos().div_ceil(1_000_000).max(1);
     Arg::Integer(i64::try_from(millis).unwrap_or(i64::MAX))
 }

@@ -30,18 +30,16 @@ struct Step {
 impl RedisQueue {
     pub(super) async fn take_over(&self, request: &RecoverRequest) -> Result<DequeueReport, Fault> {
         self.forget_now_and_then().await?;
-        let began = Instant::now();
         let mut all = DequeueReport::default();
         let mut cursor = "-".to_owned();
         loop {
             let found = all.deliveries.len() + all.unreadable.len();
-            let now = request.now + began.elapsed();
-            let step = self.step(request, &cursor, found, now).await?;
+            let step = self.step(request, &cursor, found).await?;
             all.deliveries.extend(step.report.deliveries);
             all.unreadable.extend(step.report.unreadable);
             let found = all.deliveries.len() + all.unreadable.len();
             if step.cursor.is_empty() || found >= request.max.clamp(1, READ) {
-                let from_now = |end: Timestamp| now + end.since(step.now);
+                let from_now = |end: Timestamp| request.now + end.since(step.now);
                 all.next_expiry = step.next_expiry.map(from_now);
                 return Ok(all);
             }
@@ -54,8 +52,8 @@ impl RedisQueue {
         request: &RecoverRequest,
         cursor: &str,
         found: usize,
-        now: Timestamp,
     ) -> Result<Step, Fault> {
+        let now = request.now;
         let most = request.max.clamp(1, READ) - found;
         let args = vec![
             owner_bytes(request.owner),

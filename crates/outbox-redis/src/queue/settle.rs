@@ -90,7 +90,7 @@ impl RedisQueue {
         runs: Runs,
         now: Timestamp,
     ) -> Result<Vec<usize>, Fault> {
-        let mut args = vec![number(usize::from(self.0.config.fan_out))];
+        let mut args = vec![self.stays()];
         args.extend(runs.into_args());
         let reply = self.run(&scripts::SETTLE, Some(now), args).await?;
         let mut parts = reply.list()?.into_iter();

@@ -1,13 +1,13 @@
 use outbox_core::report::QueueStats;
 use outbox_core::time::Timestamp;
 
-use super::{RedisQueue, number, scripts};
+use super::{RedisQueue, scripts};
 use crate::error::Fault;
 use crate::link::Reply;
 
 impl RedisQueue {
     pub(super) async fn count(&self, now: Timestamp) -> Result<QueueStats, Fault> {
-        let args = vec![number(usize::from(self.0.config.fan_out))];
+        let args = vec![self.stays()];
         let reply = self.run_repairing(&scripts::STATS, Some(now), args).await?;
         let mut parts = reply.list()?.into_iter();
         let mut next = || parts.next().map_or(Ok(0), count_in);
@@ -22,7 +22,8 @@ impl RedisQueue {
     }
 }
 
-fn count_in(reply: Reply) -> Result<u64, Fault> {
+/// The count in a reply.
+pub(super) fn count_in(reply: Reply) -> Result<u64, Fault> {
     Ok(u64::try_from(reply.number()?).unwrap_or(0))
 }
 

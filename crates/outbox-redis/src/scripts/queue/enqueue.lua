@@ -1,10 +1,11 @@
 -- Adds messages whose ids are not known, as long as there is room.
--- ARGV: group, now, high-water mark, half of the window, frames
+-- ARGV: group, now, high-water mark, half of the window, 1 where entries stay for other groups,
+-- frames
 -- Answers a letter for each: a added, k known, f refused for want of room.
 local high_water, half = tonumber(ARGV[3]), tonumber(ARGV[4])
 local ids = {}
-for place = 5, #ARGV do
-  ids[place - 4] = string.sub(ARGV[place], 22, 37)
+for place = 6, #ARGV do
+  ids[place - 5] = string.sub(ARGV[place], 22, 37)
 end
 
 -- Ids are remembered in sets, one for each half of a window: three of them are asked, so that an
@@ -18,7 +19,14 @@ for back = 0, 2 do
   end
 end
 
-local room = high_water - redis.call('XLEN', STREAM) - redis.call('ZCARD', DELAYED)
+local function find_room()
+  return high_water - redis.call('XLEN', STREAM) - redis.call('ZCARD', DELAYED)
+end
+local room = find_room()
+if room < #ids and ARGV[5] == '1' and redis.call('EXISTS', STREAM) == 1 then
+  trim()
+  room = find_room()
+end
 local answers, added, here = {}, {}, {}
 for place, id in ipairs(ids) do
   if known[place] or here[id] then
@@ -28,9 +36,9 @@ for place, id in ipairs(ids) do
   else
     -- The server's own moment stands in the entry's id.
     if ARGV[2] == '' then
-      redis.call('XADD', STREAM, '*', 'm', ARGV[place + 4])
+      redis.call('XADD', STREAM, '*', 'm', ARGV[place + 5])
     else
-      redis.call('XADD', STREAM, '*', 'm', ARGV[place + 4], 't', digits(NOW))
+      redis.call('XADD', STREAM, '*', 'm', ARGV[place + 5], 't', digits(NOW))
     end
     room = room - 1
     here[id] = true

@@ -6,13 +6,9 @@
 local moved, next_due = move_due()
 local unheld = redis.call('XPENDING', STREAM, GROUP)[1] > redis.call('HLEN', HELD)
 local read = '0-0'
-for _, group in ipairs(redis.call('XINFO', 'GROUPS', STREAM)) do
-  local of = {}
-  for place = 1, #group, 2 do
-    of[group[place]] = group[place + 1]
-  end
-  if of['name'] == GROUP then
-    read = of['last-delivered-id']
+for _, group in ipairs(groups()) do
+  if group['name'] == GROUP then
+    read = group['last-delivered-id']
   end
 end
 local rung = redis.call('XREVRANGE', BELL, '+', '-', 'COUNT', 1)[1]
