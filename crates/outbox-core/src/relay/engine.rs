@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -22,6 +22,7 @@ use super::keys::KeyGuard;
 use super::lane::{Held, Lane, PATIENCE};
 use super::rooms::Rooms;
 use super::timers::Timers;
+use super::unsettled::Unsettled;
 use crate::observe::ReportDesk;
 
 mod events;
@@ -49,7 +50,7 @@ pub(super) struct Engine<'a> {
     topics: BTreeMap<String, String>,
     guard: KeyGuard,
     timers: Timers,
-    unsettled: BTreeSet<LeaseToken>,
+    unsettled: Unsettled,
     /// Until when everything unsettled is surely ours.
     lease_until: Timestamp,
     claim: ClaimState,
@@ -104,6 +105,10 @@ struct Judged {
     groups: Vec<Group>,
     /// The groups that the running settlement is about.
     settling: Vec<Group>,
+    /// Whether the answer of a settlement was lost. It is repeated once no claim is under way, and
+    /// nothing is claimed before: a message that it had put back would be settled for its next
+    /// attempt.
+    unknown: bool,
 }
 
 /// The messages of one publish call, judged.
@@ -157,7 +162,7 @@ impl<'a> Engine<'a> {
             topics: BTreeMap::new(),
             guard: KeyGuard::default(),
             timers: Timers::new(now, &relay.config),
-            unsettled: BTreeSet::new(),
+            unsettled: Unsettled::default(),
             lease_until: now,
             claim: ClaimState {
                 wanted: true,
@@ -362,6 +367,14 @@ async fn give_back_lease(relay: &Relay, owner: WorkerId) {
     }
 }
 
+impl Judged {
+    /// How many messages are judged and not settled.
+    fn len(&self) -> usize {
+        let groups = self.groups.iter().chain(&self.settling);
+        groups.map(|group| group.messages.len()).sum()
+    }
+}
+
 impl Group {
     fn new(destination: String) -> Self {
         Self {
@@ -371,5 +384,11 @@ impl Group {
             held: Vec::new(),
             fates: Vec::new(),
         }
+    }
+
+    fn push(&mut self, message: Message, held: Held, filed: Filed) {
+        self.messages.push(message);
+        self.held.push(held);
+        self.fates.push(filed);
     }
 }

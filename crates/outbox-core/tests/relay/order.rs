@@ -133,3 +133,25 @@ async fn one_key_keeps_its_order_across_destinations() {
     );
     assert_eq!(sink.texts(), numbers(0..200));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_message_on_its_way_to_quarantine_holds_its_key_back_until_it_is_there() {
+    let world = World::new(6);
+    let sink = Arc::new(Sink::new(|message, _| match &message.payload[..] {
+        b"0" => Err(PublishError::refused("never")),
+        _ => Ok(()),
+    }));
+    world
+        .append(&[keyed("a", 0), keyed("a", 1), keyed("b", 2)])
+        .await;
+    let config = RelayConfig {
+        batch_ceiling: 1,
+        batch_floor: 1,
+        on_failure: OnFailure::ParkKey,
+        flush_patience: Duration::from_secs(5),
+        ..RelayConfig::default()
+    };
+    let flushed = world.relay(&sink, config).flush().await.unwrap();
+    assert_eq!(flushed.unsent, 1, "the parked one");
+    assert_eq!(sink.texts(), ["2"]);
+}

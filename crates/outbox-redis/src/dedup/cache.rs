@@ -156,7 +156,8 @@ impl RedisDeduplicationCache {
         lease: Duration,
         now: Timestamp,
     ) -> Result<Vec<Claim>, Fault> {
-        let token = self.entropy.next_u64();
+        // An odd number, so that none is 0, which is what done ids hold.
+        let token = self.entropy.next_u64() | 1;
         let fill = |call: &mut Call<'_>| {
             call.everywhere(ids);
             call.add(millis(lease));

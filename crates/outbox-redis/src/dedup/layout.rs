@@ -16,7 +16,7 @@ const MOST_ROTATIONS: u64 = 64;
 /// How a [`crate::RedisDeduplicationCache`] remembers the ids that are done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DedupLayout {
-    /// A key for each id, forgotten to the millisecond: simple, and some 130 bytes an id. The default.
+    /// A key for each id, forgotten to the millisecond: simple, and some 150 bytes an id. The default.
     #[default]
     Plain,
     /// Ids in packed buckets, some 25 bytes an id: for more than a million ids a day.

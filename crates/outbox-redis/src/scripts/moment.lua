@@ -14,11 +14,11 @@ local function digits(number)
   return string.format('%.0f', number)
 end
 
--- Runs a command about a key; an error names the key.
+-- Runs a command about a key; an error names both.
 local function call(name, key, ...)
   local reply = redis.pcall(name, key, ...)
   if type(reply) == 'table' and reply.err then
-    error({err = reply.err .. ' (key ' .. key .. ')'})
+    error({err = reply.err .. ' (' .. name .. ' ' .. key .. ')'})
   end
   return reply
 end

@@ -17,7 +17,7 @@ for n = 7, #ARGV do
     answer = 0
   else
     local held, left = own(key)
-    if held == '' then
+    if held == DONE then
       answer = -1
     elseif held then
       answer = left

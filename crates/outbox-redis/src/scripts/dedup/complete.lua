@@ -15,7 +15,7 @@ for n = 7, #ARGV, 2 do
     remember(KEYS[place + 1], ARGV[n], ends)
     call('DEL', key)
   elseif live then
-    call('SET', key, '', 'PXAT', life)
+    call('SET', key, DONE, 'PXAT', life)
   end
   answers[#answers + 1] = live and 1 or 0
   place = place + 1 + buckets

@@ -1,8 +1,10 @@
 -- What all scripts of the deduplication cache begin with. An id has a key of its own, which holds the
--- token of its claim, or nothing once it is done; in the compact layout done ids are fields of
--- buckets instead, which were named for one period.
+-- token of its claim, or DONE; in the compact layout done ids are fields of buckets instead, which
+-- were named for one period.
 -- ARGV[1] is the moment; ARGV[2] and ARGV[3] are where the period begins and ends, in milliseconds,
 -- or empty where there are no buckets; ARGV[4] is the number of buckets of each id in KEYS.
+-- A small number, of which the server keeps one copy for all keys; no token is 0.
+local DONE = '0'
 local micros, ahead = moment(ARGV[1])
 local now = math.floor(micros / 1000)
 local buckets = tonumber(ARGV[4])
@@ -12,7 +14,7 @@ local function stale()
   return buckets > 0 and (now < tonumber(ARGV[2]) or now >= tonumber(ARGV[3]))
 end
 
--- What a key of an id holds, and for how many milliseconds yet; false where it is over.
+-- What an id's own key holds, and for how many milliseconds yet; false where it is over.
 local function own(key)
   local held = call('GET', key)
   if not held then

@@ -3,5 +3,5 @@
 if stale() then
   return {micros}
 end
-local done = own(KEYS[1]) == '' or bucket_of(2, ARGV[5])
+local done = own(KEYS[1]) == DONE or bucket_of(2, ARGV[5])
 return {micros, done and 1 or 0}

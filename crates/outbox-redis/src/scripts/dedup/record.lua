@@ -8,9 +8,9 @@ end
 local key, life = KEYS[1], tonumber(ARGV[5])
 if buckets == 0 then
   local held, left = own(key)
-  local known = held == ''
+  local known = held == DONE
   -- What is remembered longer already stays so.
-  call('SET', key, '', 'PXAT', after(known and math.max(life, left) or life))
+  call('SET', key, DONE, 'PXAT', after(known and math.max(life, left) or life))
   return {micros, known and 0 or 1}
 end
 local target, id = 1 + tonumber(ARGV[6]), ARGV[8]
