@@ -19,6 +19,7 @@ mod options;
 mod probe;
 mod queue;
 mod rate_limit;
+mod reader;
 mod store;
 mod time_source;
 

@@ -7,12 +7,12 @@ use outbox_core::time::Timestamp;
 use tokio::time::Instant;
 
 use super::entry::{Entry, Malformed};
-use super::reader::Reader;
 use super::settle::{Runs, places_in, receipt};
 use super::stats::moment_in;
 use super::{RedisQueue, consumer, lost, micros, millis, number, owner_bytes, scripts};
 use crate::error::Fault;
 use crate::link::{Arg, Reply};
+use crate::reader::Reader;
 
 /// The most entries that are read at once.
 pub(super) const READ: usize = 1_000;
@@ -46,7 +46,7 @@ struct Waiting<'a> {
 
 impl RedisQueue {
     pub(super) async fn take(&self, request: &DequeueRequest) -> Result<DequeueReport, Fault> {
-        let mut reader = self.0.readers.take().await?;
+        let mut reader = Reader::of(&self.0.store).await?;
         let mut waiting = Waiting {
             request,
             began: Instant::now(),

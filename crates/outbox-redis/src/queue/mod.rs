@@ -13,7 +13,6 @@ mod extend;
 mod health;
 mod parts;
 mod port;
-mod reader;
 mod recover;
 mod scripts;
 mod settle;
@@ -34,7 +33,6 @@ use tokio::time::Instant;
 
 use self::entry::Entry;
 use self::parts::Parts;
-use self::reader::Readers;
 use crate::error::{At, Fault};
 use crate::link::{Arg, Link, Reply, Script};
 use crate::store::RedisStore;
@@ -60,7 +58,6 @@ struct Shared {
     store: RedisStore,
     config: RedisQueueConfig,
     parts: Parts,
-    readers: Arc<Readers>,
     room: Wake,
     /// Whether a message was refused for want of room, and nothing has left since.
     full: AtomicBool,
@@ -87,7 +84,6 @@ impl RedisQueue {
         let queue = Self(Arc::new(Shared {
             store: store.clone(),
             parts: Parts::new(&keys, &config.group),
-            readers: Arc::new(Readers::of(store)),
             room: Wake::new(),
             full: AtomicBool::new(false),
             losses: AtomicU64::new(0),
