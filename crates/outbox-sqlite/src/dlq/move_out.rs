@@ -4,17 +4,18 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use outbox_core::id::MessageId;
+use outbox_core::packed::body;
 use outbox_core::time::Timestamp;
 use outbox_dlq::{DlqEntry, Move, Origin};
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::send_back::Destination;
-use crate::codec::{body, jsonb};
+use crate::codec::jsonb;
 use crate::error::Fault;
 use crate::outbox::{history, settle_any};
 use crate::quarantine::{self, Entry};
-use crate::queue::frame;
+use crate::queue::quarantine::dead_frame;
 use crate::store::SqliteStore;
 
 /// The most messages that one transaction moves: so that an append waits no longer than for a few
@@ -211,7 +212,7 @@ impl Moving<'_> {
             Destination::Outbox => outbox_entry(bytes, number, row.try_get(7)?, self.now),
             Destination::Queue { span, .. } => Entry {
                 place: Some(span.entry(number).major.cast_signed()),
-                ..frame::dead(&bytes, self.origin.to_string(), self.now)
+                ..dead_frame(&bytes, self.origin.to_string(), self.now)
             },
         };
         Ok(Entry {

@@ -5,6 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use outbox_core::id::MessageId;
 use outbox_core::message::Message;
+use outbox_core::packed::body::Parts;
+use outbox_core::packed::frame;
 use outbox_core::status::AttemptRecord;
 use outbox_core::time::Timestamp;
 use outbox_dlq::{Attempts, DeadLetter, Origin};
@@ -14,11 +16,9 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::letter::Stored;
 use super::move_out::id;
-use crate::codec::body::Parts;
 use crate::codec::jsonb::{self, Object};
 use crate::error::Fault;
 use crate::quarantine::{hex, json};
-use crate::queue::frame;
 use crate::queue::span::Span;
 
 /// What messages come from and go back to.

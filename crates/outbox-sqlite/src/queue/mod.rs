@@ -11,14 +11,13 @@ mod config;
 mod dequeue;
 mod enqueue;
 mod extend;
-pub(crate) mod frame;
 mod holding;
 mod look;
 #[cfg(test)]
 mod plans;
 mod port;
 mod purge;
-mod quarantine;
+pub(crate) mod quarantine;
 mod read_out;
 mod recover;
 mod room;

@@ -9,7 +9,6 @@ use outbox_core::time::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::frame;
 use super::port::Inner;
 use super::read_out::Unread;
 use super::run::Holder;
@@ -17,6 +16,7 @@ use super::settle::Verdict;
 use crate::codec::jsonb;
 use crate::error::Fault;
 use crate::quarantine::{self, Entry};
+use outbox_core::packed::frame;
 
 pub(super) const READ: &str = "\
     SELECT place, 0, NULL, '[]', body, 0 FROM outbox_entries \
@@ -121,7 +121,20 @@ impl Inner {
             last_failed_at: dead.failure.at,
             kind: dead.failure.kind.clone(),
             error: dead.failure.error.clone(),
-            ..frame::dead(&frame, self.origin(), now)
+            ..dead_frame(&frame, self.origin(), now)
         })
+    }
+}
+
+/// What quarantine keeps of the message in `frame`, or of its bytes where it cannot be read.
+pub(crate) fn dead_frame(frame: &Bytes, origin: String, now: Timestamp) -> Entry {
+    let message = frame::read(frame).ok();
+    Entry {
+        seq: message.as_ref().map_or(0, |m| m.sequence.0.cast_signed()),
+        epoch: message.as_ref().map_or(0, |m| m.epoch.0.cast_signed()),
+        ordering_key: message.as_ref().and_then(|m| m.ordering_key.clone()),
+        body: message.is_none().then(|| frame.clone()),
+        message,
+        ..Entry::leaving(origin, now)
     }
 }
