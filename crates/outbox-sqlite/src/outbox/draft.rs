@@ -4,8 +4,8 @@ use outbox_core::id::MessageId;
 use outbox_core::message::NewMessage;
 use outbox_core::time::Timestamp;
 
-use crate::codec::body::Parts;
 use crate::codec::jsonb::Object;
+use outbox_core::packed::body::Parts;
 
 /// The most rows that one statement inserts.
 const STATEMENT_ROWS: usize = 1_000;

@@ -11,9 +11,9 @@ use outbox_core::message::Message;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use crate::codec::body::{self, Damage};
 use crate::codec::jsonb;
 use crate::error::Fault;
+use outbox_core::packed::{Damage, body};
 
 /// The longest body that is glued to others.
 const SMALL: usize = 8 << 10;
