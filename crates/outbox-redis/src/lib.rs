@@ -18,7 +18,9 @@ mod keys;
 mod link;
 mod options;
 mod probe;
+mod publisher;
 mod store;
 
 pub use options::{Eviction, RedisOptions};
+pub use publisher::{EntryIds, RedisPublisher, RedisPublisherConfig};
 pub use store::RedisStore;

@@ -101,6 +101,11 @@ impl RedisStore {
         }
     }
 
+    /// What the names of all keys begin with.
+    pub(crate) fn key_prefix(&self) -> &str {
+        self.0.options.key_prefix()
+    }
+
     /// The connection that all commands share, but those that wait on the server.
     pub(crate) fn link(&self) -> Result<&Link, Fault> {
         if self.0.closed.load(Ordering::Acquire) {

@@ -33,7 +33,8 @@ pub struct RedisPublisherConfig {
     /// [`outbox_core::PublishError::Unavailable`]. 1,000,000 by default, at least 1.
     #[doc(alias = "MAX_STREAM_SIZE")]
     pub high_water: u64,
-    /// How long it is remembered that a message was published; 7 days by default, at least 1 s.
+    /// How long it is remembered at least that a message was published; 24 h by default, at least
+    /// 1 s. Where a queue reads the stream, as long as that queue's.
     pub dedup_window: Duration,
     /// How far before the last entry that a server has kept a replay begins, where entries have the
     /// server's ids: at least as long as a relay needs to settle, and as clocks differ. 60 s by
@@ -58,7 +59,7 @@ impl RedisPublisherConfig {
             origin: "outbox".to_owned(),
             ids: EntryIds::default(),
             high_water: 1_000_000,
-            dedup_window: Duration::from_secs(7 * 24 * 60 * 60),
+            dedup_window: Duration::from_hours(24),
             replay_margin: Duration::from_secs(60),
             replay_topics: Vec::new(),
         }

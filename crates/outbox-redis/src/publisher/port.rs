@@ -1,3 +1,4 @@
+use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -84,7 +85,7 @@ impl RedisPublisher {
                 stream: keys.part("stream"),
                 origin: keys.part(&format!("origin:{}", config.origin)),
                 published: match config.ids {
-                    super::EntryIds::Server => keys.part("ids:"),
+                    super::EntryIds::Server => keys.part("seen"),
                     super::EntryIds::Sequence => keys.part(&format!("places:{}:", config.origin)),
                 },
             },
@@ -203,16 +204,26 @@ fn hindered(hindrance: Hindrance) -> PublishError {
     PublishError::unavailable(hindrance)
 }
 
-/// The answers to `count` messages that were not sent, for the reason that the first one is told.
-fn not_sent(first: PublishError, count: usize) -> Vec<Result<(), PublishError>> {
-    let each = match &first {
+/// The answers to `count` messages that were not sent: all of them for the same reason.
+fn not_sent(error: PublishError, count: usize) -> Vec<Result<(), PublishError>> {
+    let (retry_after, source) = match error {
+        PublishError::Unavailable {
+            retry_after,
+            source,
+        } => (retry_after, Arc::<dyn Error + Send + Sync>::from(source)),
         PublishError::Fenced { seen } => {
-            let seen = *seen;
-            (1..count).map(|_| Err(PublishError::Fenced { seen })).collect()
+            let each = || Err(PublishError::Fenced { seen });
+            return std::iter::repeat_with(each).take(count).collect();
         }
-        _ => (1..count).map(|_| Err(PublishError::HeldBack)).collect::<Vec<_>>(),
+        other => (None, Arc::from(BoxError::from(other))),
     };
-    std::iter::once(Err(first)).chain(each).collect()
+    let each = || {
+        Err(PublishError::Unavailable {
+            retry_after,
+            source: Box::new(Arc::clone(&source)),
+        })
+    };
+    std::iter::repeat_with(each).take(count).collect()
 }
 
 #[async_trait]

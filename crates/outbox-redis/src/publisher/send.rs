@@ -1,12 +1,12 @@
 //! What a batch looks like on the wire, and what the scripts answer.
 
 use outbox_core::message::Message;
+use outbox_core::packed::frame;
 use outbox_core::time::Timestamp;
 
 use super::config::{EntryIds, RedisPublisherConfig};
 use crate::error::Fault;
 use crate::link::{Arg, Link, Reply, Script};
-use crate::stream::codec;
 
 static BY_ID: Script = Script::new(concat!(
     include_str!("../scripts/fence.lua"),
@@ -60,15 +60,17 @@ pub(super) async fn send(
         Arg::from(epoch.unwrap_or_default().to_string()),
         Arg::from(known),
         number(config.high_water),
-        number(config.dedup_window.as_millis()),
     ];
+    let window = config.dedup_window;
     let script = match config.ids {
         EntryIds::Server => {
+            args.push(number((window / 2).as_micros()));
             args.extend(messages.iter().map(|m| bytes(m.id.as_bytes().to_vec())));
-            args.extend(messages.iter().map(|m| Arg::Bytes(codec::encode(m))));
+            args.extend(messages.iter().map(framed));
             &BY_ID
         }
         EntryIds::Sequence => {
+            args.push(number(window.as_millis()));
             push_places(&mut args, messages);
             &BY_SEQUENCE
         }
@@ -82,11 +84,19 @@ fn push_places(args: &mut Vec<Arg>, messages: &[Message]) {
     let created = messages.iter().map(|m| micros(m.created_at));
     args.push(bytes(created.flat_map(f64::to_le_bytes).collect()));
     let newest = messages.iter().map(|m| m.created_at).max();
-    args.push(Arg::from(newest.map_or(0, Timestamp::as_micros).to_string()));
+    args.push(Arg::from(
+        newest.map_or(0, Timestamp::as_micros).to_string(),
+    ));
     for message in messages {
         args.push(Arg::from(message.sequence.to_string()));
-        args.push(Arg::Bytes(codec::encode(message)));
+        args.push(framed(message));
     }
+}
+
+fn framed(message: &Message) -> Arg {
+    let mut out = Vec::with_capacity(frame::size_hint(message));
+    frame::write(message, &mut out);
+    bytes(out)
 }
 
 fn number(number: impl TryInto<i64>) -> Arg {

@@ -1,20 +1,23 @@
 -- Adds messages that were not added within the deduplication window.
 --
 -- KEYS  ..., what the keys of known ids begin with
--- ARGV  ..., high-water mark, window in ms, then the id of each message, then the body of each
-local high_water, window = tonumber(ARGV[3]), tonumber(ARGV[4])
+-- ARGV  ..., high-water mark, half of the window in microseconds, then the id of each message, then
+--       the frame of each
+local high_water, half = tonumber(ARGV[3]), tonumber(ARGV[4])
 local count = (#ARGV - 4) / 2
 
--- An id is in the set of the window that it came in: of the present one or the one before it, so
--- that it is remembered for one window at least and two at most.
+-- Ids are remembered in sets, one for each half of a window, as the queue does that reads the
+-- stream: three of them are asked, so that an id is known for one window at least.
 local time = call('TIME')
-local period = math.floor((tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)) / window)
-local present = KEYS[3] .. string.format('%.0f', period)
-local former = KEYS[3] .. string.format('%.0f', period - 1)
+local bucket = math.floor((time[1] * 1000000 + time[2]) / half)
+local function seen_in(number)
+    return KEYS[3] .. ':' .. string.format('%.0f', number)
+end
 
 local room = math.max(high_water - length, 0)
 local ids, again = {unpack(ARGV, 5, 4 + count)}, nil
-for _, key in ipairs({present, former}) do
+for back = 0, 2 do
+    local key = seen_in(bucket - back)
     if call('EXISTS', key) == 1 then
         for i, known in ipairs(call('SMISMEMBER', key, unpack(ids))) do
             if known == 1 then
@@ -24,6 +27,7 @@ for _, key in ipairs({present, former}) do
         end
     end
 end
+local present = seen_in(bucket)
 
 local fit, last = 0, marked
 if not again and room >= count and call('SADD', present, unpack(ids)) == count then
@@ -48,6 +52,9 @@ else
         fit = i
     end
 end
-if fit > 0 then call('PEXPIRE', present, 2 * window) end
+if fit > 0 then
+    call('PEXPIRE', present, string.format('%.0f', math.ceil(half * 4 / 1000)))
+    call('UNLINK', seen_in(bucket - 3))
+end
 call('HSET', origin, 'epoch', epoch, 'last', last, 'run', run)
 return {'ok', fit, last}
