@@ -20,7 +20,12 @@ pub(crate) struct Knobs {
     #[arg(long, value_name = "PATH", env = "OUTBOX_PATH")]
     outbox: Option<OsString>,
     /// A Redis server that the queue is on, as redis://localhost [default: the queue is in the file]
-    #[arg(long, value_name = "URL", env = "OUTBOX_REDIS_URL", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "OUTBOX_REDIS_URL",
+        hide_env_values = true
+    )]
     redis: Option<OsString>,
     /// The name of the queue [default: owm-ingestion-stream]
     #[arg(long, value_name = "NAME", env = "OUTBOX_STREAM")]

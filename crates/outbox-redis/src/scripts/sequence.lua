@@ -58,10 +58,17 @@ end
 local room, fit, last = high_water - length, 0, marked
 local from, to
 for i = 1, count do
+    local text = ARGV[5 + 2 * i]
+    local place = tonumber(text)
+    if not again[i] and place <= top and to then
+        -- It may be in the batch twice.
+        note(from, to)
+        from, to = nil, nil
+        local key, bit = chunk_of(place)
+        again[i] = call('GETBIT', key, bit) == 1
+    end
     if not again[i] then
         if room <= 0 then break end
-        local text = ARGV[5 + 2 * i]
-        local place = tonumber(text)
         local id = text .. '-0'
         -- One that comes late goes behind what overtook it.
         if place <= top then id = string.format('%.0f-*', top) end

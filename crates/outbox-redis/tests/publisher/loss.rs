@@ -5,7 +5,7 @@ use outbox_core::time::Timestamp;
 use outbox_redis::EntryIds;
 use outbox_redis_harness::RedisServer;
 
-use crate::scene::{BOTH, Scene, Tested, answers, append, messages, outbox, relay};
+use crate::scene::{BOTH, Scene, Tested, answers, append, assert_whole, messages, outbox, relay};
 
 /// Each message's place once, in order of the first time that it is there.
 fn distinct(places: Vec<u64>) -> Vec<u64> {
@@ -29,10 +29,7 @@ async fn what_a_server_without_persistence_has_lost_is_published_again_in_order(
         server.restart().await?;
         append(&outbox, 300).await?;
         relay(&outbox, &publisher).await?;
-        assert!(
-            scene.sequences().await?.into_iter().eq(1..=1_500),
-            "{ids:?}"
-        );
+        assert_whole(&scene, 1_500).await?;
         assert_eq!(publisher.losses(), 1);
         let stats = outbox.stats(Timestamp::EPOCH).await?;
         assert_eq!((stats.unsent(), stats.published), (0, 1_500));
@@ -59,10 +56,7 @@ async fn what_a_server_has_lost_since_its_snapshot_is_published_again_and_nothin
         let heir = Arc::new(scene.publisher().await?.replaying(outbox.clone()));
         append(&outbox, 100).await?;
         relay(&outbox, &heir).await?;
-        assert!(
-            scene.sequences().await?.into_iter().eq(1..=1_300),
-            "{ids:?}"
-        );
+        assert_whole(&scene, 1_300).await?;
     }
     Ok(())
 }
@@ -84,10 +78,7 @@ async fn a_server_that_keeps_an_append_only_file_loses_nothing_and_is_sent_nothi
         let heir = Arc::new(scene.publisher().await?.replaying(outbox.clone()));
         append(&outbox, 100).await?;
         relay(&outbox, &heir).await?;
-        assert!(
-            scene.sequences().await?.into_iter().eq(1..=1_300),
-            "{ids:?}"
-        );
+        assert_whole(&scene, 1_300).await?;
         assert_eq!((publisher.losses(), heir.losses()), (0, 0));
     }
     Ok(())

@@ -157,9 +157,24 @@ pub(crate) async fn append(outbox: &MemoryOutbox, count: usize) -> Tested {
 
 /// Relays until the outbox is empty.
 pub(crate) async fn relay(outbox: &Arc<MemoryOutbox>, publisher: &Arc<RedisPublisher>) -> Tested {
-    let config = RelayConfig::default();
+    let mut config = RelayConfig::default();
+    config.breaker.reset_timeout = Duration::from_millis(20);
+    config.breaker.max_reset_timeout = Duration::from_millis(100);
     let relay = Relay::new(outbox.clone(), publisher.clone(), config)?;
     let report = relay.flush().await?;
     assert_eq!((report.unsent, report.tally.retried), (0, 0));
+    Ok(())
+}
+
+/// Whether the stream holds exactly the places up to `last`, in order.
+pub(crate) async fn assert_whole(scene: &Scene, last: u64) -> Tested {
+    let found = scene.sequences().await?;
+    let ids = scene.config.ids;
+    assert_eq!(found.len() as u64, last, "{ids:?}");
+    let wrong = found
+        .iter()
+        .zip(1..)
+        .find(|(place, expected)| *place != expected);
+    assert_eq!(wrong, None, "{ids:?}");
     Ok(())
 }

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use outbox_core::error::error_text;
@@ -6,7 +7,9 @@ use outbox_core::{OutboxError, PublishError};
 use outbox_redis::{EntryIds, RedisPublisherConfig};
 use outbox_redis_harness::{Fault, Proxy, RedisServer};
 
-use crate::scene::{BOTH, Scene, Tested, answers, append, message, messages, outbox, relay};
+use crate::scene::{
+    BOTH, Scene, Tested, answers, append, assert_whole, message, messages, outbox, relay,
+};
 
 #[tokio::test]
 async fn a_batch_is_in_the_stream_in_order_and_once_however_often_it_is_sent() -> Tested {
@@ -212,10 +215,7 @@ async fn an_outbox_is_relayed_in_commit_order() -> Tested {
         let (outbox, publisher) = (outbox(), scene.publisher().await?.into());
         append(&outbox, 3_000).await?;
         relay(&outbox, &publisher).await?;
-        assert!(
-            scene.sequences().await?.into_iter().eq(1..=3_000),
-            "{ids:?}"
-        );
+        assert_whole(&scene, 3_000).await?;
         assert_eq!(publisher.losses(), 0);
     }
     Ok(())
@@ -228,5 +228,33 @@ async fn a_configuration_that_cannot_be_used_is_refused() -> Tested {
     let error = scene.publisher().await.err().ok_or("it was made")?;
     let error = error.downcast::<OutboxError>()?;
     assert!(matches!(*error, OutboxError::Config(_)), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn connections_that_break_at_any_moment_lose_nothing_and_double_nothing() -> Tested {
+    for ids in BOTH {
+        let server = RedisServer::start(&[]).await?;
+        let proxy = Proxy::before(server.port()).await?;
+        let scene = Scene::on(&server, ids);
+        let outbox = outbox();
+        let publisher = scene.publisher_at(proxy.url()).await?;
+        let publisher = Arc::new(publisher.replaying(outbox.clone()));
+        append(&outbox, 20_000).await?;
+        let trouble = async {
+            for round in 0..25 {
+                let fault = [Fault::CutAtReply, Fault::SwallowReplies][round % 2];
+                proxy.set(fault);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                proxy.set(Fault::None);
+                proxy.cut();
+                tokio::time::sleep(Duration::from_millis(60)).await;
+            }
+        };
+        let (relayed, ()) = tokio::join!(relay(&outbox, &publisher), trouble);
+        relayed?;
+        assert_whole(&scene, 20_000).await?;
+        assert_eq!(publisher.losses(), 0);
+    }
     Ok(())
 }
