@@ -1,20 +1,23 @@
 //! Signals between tasks: [`Wake`] (something may have changed) and [`Shutdown`] (stop).
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// Wakes those who wait for work; cheap, never lost, and shared by cloning.
 ///
 /// A signal says "look again", no more: listeners may be woken for nothing, and one signal may
-/// stand for many changes.
-#[derive(Clone, Debug)]
-pub struct Wake(Arc<watch::Sender<u64>>);
+/// stand for many changes. Listeners are woken in the order in which they began to wait, so that a
+/// seeded simulation is the same in each run.
+#[derive(Clone, Debug, Default)]
+pub struct Wake(Arc<Signals>);
 
-impl Default for Wake {
-    fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(0)))
-    }
+#[derive(Debug, Default)]
+struct Signals {
+    given: AtomicU64,
+    waiting: Notify,
 }
 
 impl Wake {
@@ -26,19 +29,26 @@ impl Wake {
 
     /// Wakes every listener, also those that begin to wait later but were made before.
     pub fn notify(&self) {
-        self.0.send_modify(|count| *count = count.wrapping_add(1));
+        self.0.given.fetch_add(1, Ordering::SeqCst);
+        self.0.waiting.notify_waiters();
     }
 
     /// A listener for signals given from now on.
     #[must_use]
     pub fn listen(&self) -> WakeListener {
-        WakeListener(self.0.subscribe())
+        WakeListener {
+            signals: Arc::clone(&self.0),
+            seen: self.0.given.load(Ordering::SeqCst),
+        }
     }
 }
 
 /// Waits for a [`Wake`].
 #[derive(Clone, Debug)]
-pub struct WakeListener(watch::Receiver<u64>);
+pub struct WakeListener {
+    signals: Arc<Signals>,
+    seen: u64,
+}
 
 impl WakeListener {
     /// Waits for a signal since the last one seen; returns at once where one was missed.
@@ -48,14 +58,22 @@ impl WakeListener {
     /// # Cancel safety
     /// Safe: a dropped wait loses no signal.
     pub async fn notified(&mut self) {
-        if self.0.changed().await.is_err() {
-            std::future::pending::<()>().await;
+        loop {
+            let mut signal = pin!(self.signals.waiting.notified());
+            // In line before the count is read: what is given from here on ends the wait.
+            signal.as_mut().enable();
+            let given = self.signals.given.load(Ordering::SeqCst);
+            if given != self.seen {
+                self.seen = given;
+                return;
+            }
+            signal.await;
         }
     }
 
     /// Marks all signals so far as seen; call it before looking, so that what comes later wakes.
     pub fn mark_seen(&mut self) {
-        self.0.mark_unchanged();
+        self.seen = self.signals.given.load(Ordering::SeqCst);
     }
 }
 
@@ -71,13 +89,13 @@ impl WakeListener {
 /// seen_by_a_task.triggered().await;
 /// # });
 /// ```
-#[derive(Clone, Debug)]
-pub struct Shutdown(Arc<watch::Sender<bool>>);
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown(Arc<Stop>);
 
-impl Default for Shutdown {
-    fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(false)))
-    }
+#[derive(Debug, Default)]
+struct Stop {
+    asked: AtomicBool,
+    waiting: Notify,
 }
 
 impl Shutdown {
@@ -89,13 +107,14 @@ impl Shutdown {
 
     /// Asks everyone who holds a clone to stop.
     pub fn trigger(&self) {
-        self.0.send_replace(true);
+        self.0.asked.store(true, Ordering::SeqCst);
+        self.0.waiting.notify_waiters();
     }
 
     /// Whether the stop was asked for.
     #[must_use]
     pub fn is_triggered(&self) -> bool {
-        *self.0.borrow()
+        self.0.asked.load(Ordering::SeqCst)
     }
 
     /// Waits until the stop is asked for.
@@ -103,9 +122,11 @@ impl Shutdown {
     /// # Cancel safety
     /// Safe: waiting changes nothing.
     pub async fn triggered(&self) {
-        let mut receiver = self.0.subscribe();
-        if receiver.wait_for(|stop| *stop).await.is_err() {
-            std::future::pending::<()>().await;
+        let mut asked = pin!(self.0.waiting.notified());
+        // In line before the flag is read: a stop from here on ends the wait.
+        asked.as_mut().enable();
+        if !self.is_triggered() {
+            asked.await;
         }
     }
 }
@@ -120,6 +141,19 @@ mod tests {
         let mut listener = wake.listen();
         wake.notify();
         listener.notified().await;
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_every_wait_and_those_that_begin_after_it() {
+        let shutdown = Shutdown::new();
+        let early = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { shutdown.triggered().await }
+        });
+        tokio::task::yield_now().await;
+        shutdown.trigger();
+        early.await.unwrap();
+        shutdown.triggered().await;
     }
 
     #[tokio::test(start_paused = true)]

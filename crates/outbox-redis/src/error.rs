@@ -5,7 +5,7 @@ use fred::error::{Error as DriverError, ErrorKind};
 use outbox_core::error::{OutboxError, PublishError, Result, Transience};
 
 /// The name of this backend in errors.
-const BACKEND: &str = "redis";
+pub(crate) const BACKEND: &str = "redis";
 
 /// First words of answers after which the same command may succeed later.
 const TRANSIENT_WORDS: &[&str] = &[
@@ -28,6 +28,12 @@ const TRANSIENT_WORDS: &[&str] = &[
 /// An answer of `ERR` that is about the moment, not about the command.
 const TOO_MANY_CLIENTS: &str = "max number of clients";
 
+/// What servers answer of a command in a script that they would refuse with `NOPERM` outside of one.
+const NOT_PERMITTED_IN_SCRIPTS: &[&str] = &[
+    "The user executing the script can't",
+    "ACL failure in script",
+];
+
 /// What the server answered instead of a reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -36,6 +42,10 @@ pub(crate) struct Answer(pub(crate) String);
 impl Answer {
     /// The first word, as `NOPERM`: the only part that servers agree on.
     pub(crate) fn word(&self) -> &str {
+        let told = |text: &&str| self.0.contains(*text);
+        if NOT_PERMITTED_IN_SCRIPTS.iter().any(told) {
+            return "NOPERM";
+        }
         self.0.split_whitespace().next().unwrap_or_default()
     }
 
@@ -110,16 +120,7 @@ impl Fault {
     fn transience(&self) -> Transience {
         let again = match self {
             Self::Server(answer) => answer.is_transient(),
-            Self::Driver(error) => matches!(
-                error.kind(),
-                ErrorKind::IO
-                    | ErrorKind::Timeout
-                    | ErrorKind::Canceled
-                    | ErrorKind::Backpressure
-                    | ErrorKind::Cluster
-                    | ErrorKind::Routing
-                    | ErrorKind::Sentinel
-            ),
+            Self::Driver(error) => is_about_the_way(error),
             Self::Told(error) => error.is_transient(),
             Self::Reply { .. } | Self::Evicts(_) | Self::Missing(_) => false,
         };
@@ -129,6 +130,22 @@ impl Fault {
             Transience::Permanent
         }
     }
+}
+
+/// Whether the driver failed on its way to the server or back; what it does not know by name, as
+/// `Failed to route command`, is of that kind.
+fn is_about_the_way(error: &DriverError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::IO
+            | ErrorKind::Timeout
+            | ErrorKind::Canceled
+            | ErrorKind::Backpressure
+            | ErrorKind::Cluster
+            | ErrorKind::Routing
+            | ErrorKind::Sentinel
+            | ErrorKind::Unknown
+    )
 }
 
 /// A fault with the operation and the server that it happened at.
@@ -253,6 +270,11 @@ mod tests {
                 "'xadd'",
             ),
             (
+                "ERR The user executing the script can't run this command or subcommand (GET key)",
+                false,
+                "does not permit",
+            ),
+            (
                 "WRONGPASS invalid username-password pair",
                 false,
                 "password",
@@ -279,6 +301,8 @@ mod tests {
         for kind in [ErrorKind::IO, ErrorKind::Timeout, ErrorKind::Backpressure] {
             assert!(told(DriverError::new(kind, "no luck").into()).0);
         }
+        let cut_off = DriverError::new(ErrorKind::Unknown, "Too many failed write attempts.");
+        assert!(told(cut_off.into()).0);
         let parse = DriverError::new(ErrorKind::Parse, "no luck");
         assert!(!told(parse.into()).0);
     }

@@ -12,6 +12,7 @@
 
 #![allow(dead_code, reason = "the ports that stand on these follow")]
 
+mod dedup;
 mod error;
 mod health;
 mod keys;
@@ -19,8 +20,15 @@ mod link;
 mod options;
 mod probe;
 mod publisher;
+mod rate_limit;
 mod store;
+mod time_source;
 
+pub use dedup::{CompactLayout, DedupLayout, RedisDeduplicationCache};
 pub use options::{Eviction, RedisOptions};
 pub use publisher::{EntryIds, RedisPublisher, RedisPublisherConfig};
+pub use rate_limit::{
+    RedisDailyRateLimiter, RedisFixedWindowLimiter, RedisGcraLimiter, RedisLimiterConfig,
+};
 pub use store::RedisStore;
+pub use time_source::TimeSource;

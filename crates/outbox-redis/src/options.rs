@@ -7,6 +7,7 @@ use outbox_core::env::EnvConfig;
 use outbox_core::error::ConfigError;
 
 use crate::keys::check_text;
+use crate::time_source::TimeSource;
 
 /// Beginnings of URLs that this crate opens, without `redis` or `rediss`.
 const SCHEMES: &[&str] = &["", "-cluster", "-sentinel"];
@@ -44,6 +45,7 @@ pub struct RedisOptions {
     reconnect: (Duration, Duration),
     max_command_buffer_len: usize,
     eviction: Eviction,
+    time_source: TimeSource,
 }
 
 impl RedisOptions {
@@ -61,6 +63,7 @@ impl RedisOptions {
             reconnect: (Duration::from_millis(50), Duration::from_secs(1)),
             max_command_buffer_len: 256,
             eviction: Eviction::default(),
+            time_source: TimeSource::default(),
         }
     }
 
@@ -141,6 +144,16 @@ impl RedisOptions {
     pub fn eviction(mut self, eviction: Eviction) -> Self {
         self.eviction = eviction;
         self
+    }
+
+    /// Whose clock decides; the server's by default, and nothing else but in tests.
+    pub fn time_source(mut self, time_source: TimeSource) -> Self {
+        self.time_source = time_source;
+        self
+    }
+
+    pub(crate) fn clock(&self) -> TimeSource {
+        self.time_source
     }
 
     pub(crate) fn key_prefix(&self) -> &str {
@@ -275,6 +288,7 @@ impl fmt::Debug for RedisOptions {
             .field("reconnect", &self.reconnect)
             .field("max_command_buffer_len", &self.max_command_buffer_len)
             .field("eviction", &self.eviction)
+            .field("time_source", &self.time_source)
             .finish_non_exhaustive()
     }
 }

@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fred::types::Builder;
 use outbox_core::error::{OutboxError, Result};
+use outbox_core::time::Timestamp;
 use tokio::runtime::Handle;
 
 use crate::error::{At, Fault};
-use crate::link::Link;
+use crate::keys::Keys;
+use crate::link::{Arg, Link};
 use crate::options::RedisOptions;
 use crate::probe::probe;
 
@@ -101,17 +103,22 @@ impl RedisStore {
         }
     }
 
-    /// What the names of all keys begin with.
-    pub(crate) fn key_prefix(&self) -> &str {
-        self.0.options.key_prefix()
-    }
-
     /// The connection that all commands share, but those that wait on the server.
     pub(crate) fn link(&self) -> Result<&Link, Fault> {
         if self.0.closed.load(Ordering::Acquire) {
             return Err(OutboxError::Closed.into());
         }
         Ok(&self.0.link)
+    }
+
+    /// The names of the keys of `name`, which was checked.
+    pub(crate) fn keys(&self, name: &str) -> Keys {
+        Keys::new(self.0.options.key_prefix(), name)
+    }
+
+    /// What a script is told of the moment at which the caller has `now`.
+    pub(crate) fn moment(&self, now: Timestamp) -> Arg {
+        self.0.options.clock().moment(now)
     }
 
     pub(crate) async fn ping(&self) -> Result<()> {

@@ -157,6 +157,11 @@ variables! {
     time_zone: String = parse::time_zone, "OUTBOX_TIME_ZONE",
         "a time zone of the tz database such as Europe/Stockholm", "UTC",
         "Whose calendar day the daily limit counts.";
+    limiter_timeout: Duration = parse::duration, "OUTBOX_LIMITER_TIMEOUT", DURATION, "250ms",
+        "How long a limiter's server may take before it counts as away.";
+    limiter_ceiling: u32 = |text| parse::number(text, 1..=1_000_000), "OUTBOX_LIMITER_CEILING",
+        "a whole number from 1 to 1000000", "none: nothing is handled",
+        "How many deliveries each process may handle a minute while the limiter's server is away.";
     grace_period: Duration = parse::duration, "OUTBOX_GRACE_PERIOD", DURATION, "10s",
         "How long a graceful stop waits for work in flight.";
     retention: Duration = parse::duration, "OUTBOX_RETENTION", DURATION, "7d",

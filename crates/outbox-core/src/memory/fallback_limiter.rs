@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::error::Result;
-use crate::policy::{Quota, QuotaDecision};
+use crate::policy::{Pause, Quota, QuotaDecision};
 use crate::ports::{RateDecision, RateLimiter};
 use crate::time::Timestamp;
 
@@ -29,7 +29,8 @@ pub enum FailureMode {
 /// A limiter that says what happens while another one fails.
 ///
 /// Only transient errors are caught; requests that can never be allowed and broken configurations
-/// are answered as they are.
+/// are answered as they are. A limiter that failed is left alone for pauses that double from 10 ms
+/// to 5 s, so that no request but the first of each waits for it.
 ///
 /// ```
 /// use outbox_core::memory::{FailureMode, FallbackLimiter, MemoryGcraLimiter};
@@ -48,10 +49,12 @@ pub struct FallbackLimiter {
     local: Mutex<Local>,
 }
 
-/// What this process has allowed by itself.
+/// What this process knows by itself.
 struct Local {
     debt_until: Timestamp,
     last_allowed: Option<Timestamp>,
+    /// While it lasts, the inner limiter is not asked.
+    pause: Pause,
 }
 
 impl FallbackLimiter {
@@ -61,6 +64,7 @@ impl FallbackLimiter {
         let local = Mutex::new(Local {
             debt_until: Timestamp::from_micros(i64::MIN),
             last_allowed: None,
+            pause: Pause::default(),
         });
         Self { inner, mode, local }
     }
@@ -99,12 +103,19 @@ impl FallbackLimiter {
 #[async_trait]
 impl RateLimiter for FallbackLimiter {
     async fn allow_request(&self, permits: u32, now: Timestamp) -> Result<RateDecision> {
+        if self.local().pause.until(now).is_some() {
+            return self.decide(permits, now);
+        }
         match self.inner.allow_request(permits, now).await {
             Err(error) if error.is_transient() => {
                 tracing::warn!(error = &error as &dyn Error, "limiter unreachable");
+                self.local().pause.failed(now);
                 self.decide(permits, now)
             }
-            decision => decision,
+            decision => {
+                self.local().pause.answered();
+                decision
+            }
         }
     }
 
@@ -135,13 +146,14 @@ mod tests {
     use super::*;
     use crate::error::{OutboxError, Transience};
     use crate::memory::MemoryGcraLimiter;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     /// A limiter of ten permits that can be away.
     struct Server {
         away: AtomicBool,
+        asked: AtomicU32,
         transience: Transience,
         limiter: MemoryGcraLimiter,
     }
@@ -150,6 +162,7 @@ mod tests {
         fn with(away: bool, transience: Transience) -> Arc<Self> {
             Arc::new(Self {
                 away: AtomicBool::new(away),
+                asked: AtomicU32::new(0),
                 transience,
                 limiter: MemoryGcraLimiter::new(Quota::new(10, SECOND, 10).unwrap()),
             })
@@ -160,6 +173,7 @@ mod tests {
         }
 
         fn answer(&self) -> Result<()> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
             if !self.away.load(Ordering::SeqCst) {
                 return Ok(());
             }
@@ -260,9 +274,27 @@ mod tests {
 
         server.away.store(false, Ordering::SeqCst);
         limiter.refund(4, now, now).await.unwrap();
-        let decision = limiter.allow_request(1, now).await.unwrap();
-        assert_eq!(decision, limited(SECOND / 10));
+        let later = now + SECOND / 20;
+        let decision = limiter.allow_request(1, later).await.unwrap();
+        assert_eq!(decision, limited(SECOND / 20));
         server.away.store(true, Ordering::SeqCst);
-        assert_eq!(limiter.allow_request(4, now).await.unwrap(), allowed(0));
+        assert_eq!(limiter.allow_request(4, later).await.unwrap(), allowed(0));
+    }
+
+    #[tokio::test]
+    async fn a_limiter_that_failed_is_not_asked_again_at_once() {
+        let server = Server::away();
+        let limiter = closed(&server);
+        let now = Timestamp::EPOCH;
+        for _ in 0..3 {
+            assert_eq!(
+                limiter.allow_request(1, now).await.unwrap(),
+                limited(SECOND)
+            );
+        }
+        assert_eq!(server.asked.load(Ordering::SeqCst), 1);
+        server.away.store(false, Ordering::SeqCst);
+        let later = now + SECOND / 100;
+        assert_eq!(limiter.allow_request(1, later).await.unwrap(), allowed(9));
     }
 }

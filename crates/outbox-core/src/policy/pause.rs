@@ -2,6 +2,9 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
+/// The longest pause.
+const LONGEST: Duration = Duration::from_secs(5);
+
 /// How a store that fails is left alone: for pauses that double from 10 ms to 5 s.
 #[derive(Debug, Default)]
 pub(crate) struct Pause {
@@ -15,7 +18,7 @@ impl Pause {
         let doublings = self.failures.min(10);
         self.failures += 1;
         let pause = Duration::from_millis(10) * (1 << doublings);
-        self.until = Some(now + pause.min(Duration::from_secs(5)));
+        self.until = Some(now + pause.min(LONGEST));
     }
 
     /// The store answered.
@@ -23,9 +26,11 @@ impl Pause {
         *self = Self::default();
     }
 
-    /// Until when the store is left alone, where it is at `now`.
+    /// Until when the store is left alone, where it is at `now`; a pause that a clock which was set
+    /// back since would make longer is over.
     pub(crate) fn until(&self, now: Timestamp) -> Option<Timestamp> {
-        self.until.filter(|until| now < *until)
+        let until = self.until?;
+        (now < until && until.since(now) <= LONGEST).then_some(until)
     }
 }
 
@@ -46,5 +51,14 @@ mod tests {
         assert_eq!(waits[11], 5_000);
         pause.answered();
         assert_eq!(pause.until(now), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_ends_a_pause() {
+        let now = Timestamp::EPOCH + 2 * LONGEST;
+        let mut pause = Pause::default();
+        pause.failed(now);
+        assert!(pause.until(now).is_some());
+        assert_eq!(pause.until(Timestamp::EPOCH), None);
     }
 }

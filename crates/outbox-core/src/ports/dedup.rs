@@ -31,7 +31,8 @@ pub enum Claim {
 /// - A claim that is neither completed nor extended ends with its lease.
 /// - `complete`, `extend` and `release` with a token that is not the live one change nothing and
 ///   answer `false`: a failing duplicate cannot remove the winner's record.
-/// - Every remembered id expires.
+/// - Every remembered id is kept for its whole time and then expires; a backend says how much later
+///   that may be.
 ///
 /// # Cancel safety
 /// A dropped `claim` may hold the id until its lease ends.

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -22,6 +22,7 @@ use super::keys::KeyGuard;
 use super::lane::{Held, Lane, PATIENCE};
 use super::rooms::Rooms;
 use super::timers::Timers;
+use super::unsettled::Unsettled;
 use crate::observe::ReportDesk;
 
 mod events;
@@ -49,7 +50,7 @@ pub(super) struct Engine<'a> {
     topics: BTreeMap<String, String>,
     guard: KeyGuard,
     timers: Timers,
-    unsettled: BTreeSet<LeaseToken>,
+    unsettled: Unsettled,
     /// Until when everything unsettled is surely ours.
     lease_until: Timestamp,
     claim: ClaimState,
@@ -70,6 +71,10 @@ struct ClaimState {
     next: u64,
     /// Whether a lease may be held that is to be given back when idle.
     holding: bool,
+    /// Whether the last claim brought messages of keys that are held back, which went back at once.
+    /// The next one waits until they are back: else it would bring them before their keys are free,
+    /// and so for ever.
+    untimely: bool,
     /// Whether the answer of a claim was lost: messages may be claimed that the relay has not seen,
     /// and claiming on would overtake them. All is settled and given back first.
     unknown: bool,
@@ -104,6 +109,10 @@ struct Judged {
     groups: Vec<Group>,
     /// The groups that the running settlement is about.
     settling: Vec<Group>,
+    /// Whether the answer of a settlement was lost. It is repeated once no claim is under way, and
+    /// nothing is claimed before: a message that it had put back would be settled for its next
+    /// attempt.
+    unknown: bool,
 }
 
 /// The messages of one publish call, judged.
@@ -157,13 +166,14 @@ impl<'a> Engine<'a> {
             topics: BTreeMap::new(),
             guard: KeyGuard::default(),
             timers: Timers::new(now, &relay.config),
-            unsettled: BTreeSet::new(),
+            unsettled: Unsettled::default(),
             lease_until: now,
             claim: ClaimState {
                 wanted: true,
                 running: false,
                 next: 0,
                 holding: false,
+                untimely: false,
                 unknown: false,
             },
             judged: Judged::default(),
@@ -180,8 +190,8 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Works until the goal is reached or `shutdown` is triggered; answers what was done and how
-    /// many messages are unsent, as far as that was counted.
+    /// Works until the goal is reached or `shutdown` is triggered; answers what was done and, after a
+    /// flush, how many messages are unsent.
     pub(super) async fn run(mut self, shutdown: &Shutdown) -> Result<(StopReport, u64)> {
         let mut listener = self.relay.outbox.wake().listen();
         let mut rooms = Rooms::of(&*self.relay.publisher);
@@ -196,11 +206,24 @@ impl<'a> Engine<'a> {
         }
         self.report.abandoned = self.unsettled.len() as u64;
         give_back_lease(self.relay, self.owner).await;
-        match (self.drain.unsent, self.drain.error) {
-            (Some(unsent), None) => Ok((self.report, unsent)),
-            (None, None) => Ok((self.report, self.report.abandoned)),
-            (_, Some(error)) if self.goal == Goal::Empty => Err(error),
-            (unsent, Some(_)) => Ok((self.report, unsent.unwrap_or_default())),
+        let unsent = match self.goal {
+            Goal::Forever => 0,
+            Goal::Empty => self.count_unsent().await?,
+        };
+        Ok((self.report, unsent))
+    }
+
+    /// How many messages a flush has left; counted anew where something has happened since.
+    async fn count_unsent(&mut self) -> Result<u64> {
+        if let Some(error) = self.drain.error.take() {
+            return Err(error);
+        }
+        match self.drain.unsent {
+            Some(unsent) if self.drain.counted => Ok(unsent),
+            _ => {
+                let stats = self.relay.outbox.stats(self.relay.clock.now()).await?;
+                Ok(stats.unsent())
+            }
         }
     }
 
@@ -362,6 +385,14 @@ async fn give_back_lease(relay: &Relay, owner: WorkerId) {
     }
 }
 
+impl Judged {
+    /// How many messages are judged and not settled.
+    fn len(&self) -> usize {
+        let groups = self.groups.iter().chain(&self.settling);
+        groups.map(|group| group.messages.len()).sum()
+    }
+}
+
 impl Group {
     fn new(destination: String) -> Self {
         Self {
@@ -371,5 +402,11 @@ impl Group {
             held: Vec::new(),
             fates: Vec::new(),
         }
+    }
+
+    fn push(&mut self, message: Message, held: Held, filed: Filed) {
+        self.messages.push(message);
+        self.held.push(held);
+        self.fates.push(filed);
     }
 }

@@ -7,6 +7,7 @@ mod keys;
 mod lane;
 mod rooms;
 mod timers;
+mod unsettled;
 
 use std::sync::Arc;
 

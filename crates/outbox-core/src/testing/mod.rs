@@ -57,6 +57,7 @@ mod kit;
 mod outbox;
 mod queue;
 mod rate_limit;
+mod world;
 
 pub use cut::cut;
 pub use dedup::{DedupCapabilities, DedupHarness, DedupStore, dedup_cases};
@@ -68,4 +69,7 @@ pub use outbox::{
 pub use queue::{QueueCapabilities, QueueHarness, QueueSetup, QueueStore, queue_cases};
 pub use rate_limit::{
     LimiterSetup, RateLimitCapabilities, RateLimitHarness, RateLimitStore, rate_limit_cases,
+};
+pub use world::{
+    Ending, FaultRates, Guard, Number, Outcome, Scenario, Step, Sweep, Violation, World, sweep,
 };

@@ -31,7 +31,10 @@ const BLOCK_MARGIN: Duration = Duration::from_millis(500);
 pub(crate) struct Link {
     client: Client,
     timeout: Duration,
-    /// Whether the connection is being made anew because it fell silent.
+    /// The time limit of one who is in a hurry, and does not conclude from a silence that long that
+    /// the connection is dead.
+    hurry: Option<Duration>,
+    /// Whether the connection is being made anew, or asked after, because it fell silent.
     reviving: Arc<AtomicBool>,
 }
 
@@ -52,8 +55,17 @@ impl Link {
         Ok(Self {
             client,
             timeout,
+            hurry: None,
             reviving: Arc::default(),
         })
+    }
+
+    /// This link, for one who waits no longer than `timeout` for any command.
+    pub(crate) fn within(&self, timeout: Duration) -> Self {
+        Self {
+            hurry: Some(timeout.min(self.timeout)),
+            ..self.clone()
+        }
     }
 
     /// Sends a command about `key`.
@@ -67,7 +79,7 @@ impl Link {
             name,
             key,
             blocking: false,
-            timeout: self.timeout,
+            timeout: self.hurry.unwrap_or(self.timeout),
         };
         self.send(sending, args).await
     }
@@ -115,17 +127,26 @@ impl Link {
 
     /// Makes a connection anew that did not answer in time: replies come in order, so that nothing
     /// more is to be expected of it, and the driver itself sees no end of one whose other side is
-    /// gone without a word as long as there is something to write.
+    /// gone without a word as long as there is something to write. One who is in a hurry asks first.
     fn revive(&self) {
         if !self.client.is_connected() || self.reviving.swap(true, Ordering::AcqRel) {
             return;
         }
         let link = self.clone();
         tokio::spawn(async move {
-            // Where that fails, too, the driver goes on trying by itself.
-            link.client.force_reconnection().await.ok();
+            let alive = link.hurry.is_some() && link.answers().await;
+            if !alive {
+                // Where that fails, too, the driver goes on trying by itself.
+                link.client.force_reconnection().await.ok();
+            }
             link.reviving.store(false, Ordering::Release);
         });
+    }
+
+    /// Whether the connection answers those who are in no hurry.
+    async fn answers(&self) -> bool {
+        let client = self.client.with_options(&once(self.timeout));
+        client.ping::<()>(None).await.is_ok()
     }
 
     async fn evaluate(
@@ -149,12 +170,7 @@ impl Link {
             .map(|key| fred::util::redis_keyslot(key.as_bytes()));
         let node = slot.map_or(ClusterHash::Random, ClusterHash::Custom);
         let command = CustomCommand::new_static(sending.name, node, sending.blocking);
-        let options = Options {
-            max_attempts: Some(1),
-            timeout: Some(sending.timeout),
-            ..Options::default()
-        };
-        let client = self.client.with_options(&options);
+        let client = self.client.with_options(&once(sending.timeout));
         match client.custom_raw(command, args).await.map_err(Fault::from) {
             Ok(frame) => Reply::new(frame).map_err(|text| Fault::from(Answer(text))),
             Err(fault) => {
@@ -164,5 +180,14 @@ impl Link {
                 Err(fault)
             }
         }
+    }
+}
+
+/// Sent once, and answered within `timeout` or not at all.
+fn once(timeout: Duration) -> Options {
+    Options {
+        max_attempts: Some(1),
+        timeout: Some(timeout),
+        ..Options::default()
     }
 }

@@ -14,7 +14,6 @@ use super::config::RedisPublisherConfig;
 use super::loss::{Cause, replay_behind};
 use super::send::{MOST, Sent, StreamKeys, send};
 use crate::error::{Failed, Fault, unavailable};
-use crate::keys::Keys;
 use crate::store::RedisStore;
 
 /// What accepts whatever the server has.
@@ -79,7 +78,7 @@ impl RedisPublisher {
     /// [`outbox_core::OutboxError::Config`] with every setting that cannot be used.
     pub fn new(store: &RedisStore, config: RedisPublisherConfig) -> Result<Self> {
         config.check()?;
-        let keys = Keys::new(store.key_prefix(), &config.stream);
+        let keys = store.keys(&config.stream);
         Ok(Self {
             keys: StreamKeys {
                 stream: keys.part("stream"),

@@ -85,11 +85,28 @@ impl Engine<'_> {
         if self.held() == 0 && !report.deliveries.is_empty() {
             self.timers.heartbeat = now + self.worker.config.lease / 3;
         }
-        self.ready.extend(report.deliveries);
+        for delivery in report.deliveries {
+            if how == Taken::Dequeued || !self.renew(&delivery.receipt) {
+                self.ready.push_back(delivery);
+            }
+        }
         if self.stopping.is_some() {
             self.report.released += self.ready.len() as u64;
             self.give_back_ready(now);
         }
+    }
+
+    /// An entry that was lost comes back while this worker still has it: what it has goes on, under
+    /// the new receipt. Whether that is so.
+    fn renew(&mut self, receipt: &Receipt) -> bool {
+        if let Some(running) = self.running.get_mut(&receipt.entry) {
+            running.receipt = *receipt;
+            return true;
+        }
+        let decided = self.decided.iter_mut().map(|one| &mut one.delivery);
+        let mut held = self.ready.iter_mut().chain(decided);
+        let known = held.find(|delivery| delivery.receipt.entry == receipt.entry);
+        known.map(|delivery| delivery.receipt = *receipt).is_some()
     }
 
     fn on_admitted(&mut self, admission: Admission) {
@@ -115,10 +132,11 @@ impl Engine<'_> {
     }
 
     /// A delivery's fate is known: its place and its key are free, and it is to be settled.
-    fn decide(&mut self, decided: Decided) {
-        if !self.free(decided.delivery.receipt.entry) {
+    fn decide(&mut self, mut decided: Decided) {
+        let Some(receipt) = self.free(decided.delivery.receipt.entry) else {
             return;
-        }
+        };
+        decided.delivery.receipt = receipt;
         let first = self.worker.consumer.config().semantics == Semantics::AtMostOnce;
         let acknowledged = first && decided.handled;
         if acknowledged || decided.fate == Fate::Lost {
@@ -128,15 +146,13 @@ impl Engine<'_> {
         }
     }
 
-    /// Frees the place of a delivery; whether it was still ours.
-    fn free(&mut self, entry: EntryId) -> bool {
-        let Some(running) = self.running.remove(&entry) else {
-            return false;
-        };
+    /// Frees the place of a delivery; answers its receipt where it was still ours.
+    fn free(&mut self, entry: EntryId) -> Option<Receipt> {
+        let running = self.running.remove(&entry)?;
         if let Some(key) = running.key {
             self.busy_keys.remove(&key);
         }
-        true
+        Some(running.receipt)
     }
 
     fn on_settled(&mut self, mut decided: Vec<Decided>, report: &SettleReport) {

@@ -27,7 +27,7 @@ impl Engine<'_> {
             Event::Settled(settlements, report) => {
                 self.busy.settling = false;
                 match self.store_answer("settle", report)? {
-                    Some(report) => self.on_settled(&settlements, &report),
+                    Some(report) => self.on_settled(&report),
                     None => self.settle_again(settlements),
                 }
             }
@@ -101,7 +101,7 @@ impl Engine<'_> {
         }
         let mut untimely = Vec::new();
         for leased in report.leased {
-            self.unsettled.insert(leased.token);
+            self.unsettled.claimed(leased.token);
             self.take_in(leased, &mut untimely);
         }
         self.report.released += if self.stopping.is_some() {
@@ -109,6 +109,7 @@ impl Engine<'_> {
         } else {
             0
         };
+        self.claim.untimely = !untimely.is_empty();
         self.put_back(untimely, &Outcome::Release);
     }
 
@@ -188,7 +189,7 @@ impl Engine<'_> {
             .chain(deferred)
             .partition(|one| lost.contains(&one.token));
         for leased in gone {
-            self.unsettled.remove(&leased.token);
+            self.unsettled.settled(leased.token);
             self.report.tally.count(Fate::Lost);
         }
         self.put_back(kept, &Outcome::Release);

@@ -95,6 +95,8 @@ impl Engine<'_> {
             Err(PublishError::Unavailable { retry_after, .. }) => Some(*retry_after),
             Err(PublishError::Fenced { seen }) => {
                 tracing::error!(seen, "the sink knows a newer relay than this one");
+                // Whether the lease is still held is to be known at once.
+                self.timers.heartbeat = Some(now);
                 Some(None)
             }
             _ => None,
@@ -109,14 +111,7 @@ impl Engine<'_> {
     fn file(&mut self, mut group: Group, verdicts: Vec<Verdict>) {
         let mut left = Vec::new();
         for (message, verdict) in group.messages.iter().zip(verdicts) {
-            let skips = matches!(
-                verdict.settlement.outcome,
-                Outcome::Retry {
-                    on_failure: OnFailure::SkipMessage,
-                    ..
-                }
-            );
-            let blocks = !matches!(verdict.fate, Fate::Done | Fate::Quarantined) && !skips;
+            let blocks = verdict.fate != Fate::Done && !skips_key(&verdict.settlement.outcome);
             if let Some(key) = message.ordering_key.as_deref() {
                 if blocks {
                     self.guard.block(key);
@@ -153,16 +148,38 @@ impl Engine<'_> {
         }
     }
 
-    pub(super) fn settle_again(&mut self, mut settlements: Vec<Settlement>) {
-        settlements.append(&mut self.judged.settlements);
-        self.judged.settlements = settlements;
-        let mut groups = std::mem::take(&mut self.judged.settling);
+    /// The answer to a settlement is lost: it is repeated, but for messages that have been claimed
+    /// again since, which proves that theirs has taken effect.
+    pub(super) fn settle_again(&mut self, settlements: Vec<Settlement>) {
+        let mut settlements = settlements.into_iter();
+        let (mut repeated, mut groups) = (Vec::new(), Vec::new());
+        for group in std::mem::take(&mut self.judged.settling) {
+            let mut kept = Group::new(group.destination.clone());
+            let mut proven = Group::new(group.destination);
+            (kept.duration, proven.duration) = (group.duration, group.duration);
+            let messages = group.messages.into_iter().zip(group.held).zip(group.fates);
+            for (((message, held), filed), settlement) in messages.zip(&mut settlements) {
+                if self.unsettled.was_claimed_again(held.token) {
+                    proven.push(message, held, filed);
+                } else {
+                    kept.push(message, held, filed);
+                    repeated.push(settlement);
+                }
+            }
+            groups.push(kept);
+            self.judged.settling.push(proven);
+        }
+        self.on_settled(&SettleReport::default());
+        self.judged.unknown = true;
+        repeated.append(&mut self.judged.settlements);
+        self.judged.settlements = repeated;
         groups.append(&mut self.judged.groups);
         self.judged.groups = groups;
     }
 
-    pub(super) fn on_settled(&mut self, settlements: &[Settlement], report: &SettleReport) {
+    pub(super) fn on_settled(&mut self, report: &SettleReport) {
         let now = self.relay.clock.now();
+        self.judged.unknown = false;
         let mut groups = std::mem::take(&mut self.judged.settling);
         let mut lost = report.lost.iter().copied().peekable();
         let mut place = 0;
@@ -175,12 +192,11 @@ impl Engine<'_> {
                 if lost.next_if_eq(&place).is_some() {
                     filed.fate = Fate::Lost;
                 }
-                self.unsettled.remove(&held.token);
+                self.unsettled.settled(held.token);
                 self.count(filed.fate, held.attempt, now);
                 place += 1;
             }
         }
-        debug_assert_eq!(place, settlements.len());
         self.drain.counted = false;
         if self.unsettled.is_empty() {
             self.timers.heartbeat = None;
@@ -206,4 +222,19 @@ impl Engine<'_> {
             self.report.finished += 1;
         }
     }
+}
+
+/// Whether the other messages of its key go on although this one is not published. One that is on
+/// its way to quarantine holds them back, too, until it is there: a crash before brings it back.
+fn skips_key(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Retry {
+            on_failure: OnFailure::SkipMessage,
+            ..
+        } | Outcome::Quarantine {
+            on_failure: OnFailure::SkipMessage,
+            ..
+        }
+    )
 }

@@ -14,6 +14,10 @@ use super::super::lane::Batch;
 use super::{Call, Engine, Event, Goal};
 use crate::observe::tell;
 
+/// How many batches may wait to be settled before nothing more is claimed: a store that is slow to
+/// settle must not fill the memory.
+const UNSETTLED_BATCHES: usize = 4;
+
 impl Engine<'_> {
     pub(super) fn start_work(&mut self, now: Timestamp, listener: &mut WakeListener) {
         self.read_timers(now);
@@ -48,7 +52,7 @@ impl Engine<'_> {
             return;
         }
         self.busy.extending = true;
-        let tokens: Vec<_> = self.unsettled.iter().copied().collect();
+        let tokens = self.unsettled.tokens();
         let until = now + self.relay.config.lease;
         let outbox = &self.relay.outbox;
         let extend = async move { Event::Extended(until, outbox.extend(&tokens, until).await) };
@@ -142,7 +146,8 @@ impl Engine<'_> {
 
     fn start_settling(&mut self, now: Timestamp) {
         let nothing = self.judged.settlements.is_empty();
-        if self.busy.settling || nothing || self.timers.rest.until(now).is_some() {
+        let early = self.judged.unknown && self.claim.running;
+        if self.busy.settling || nothing || early || self.timers.rest.until(now).is_some() {
             return;
         }
         self.busy.settling = true;
@@ -159,7 +164,9 @@ impl Engine<'_> {
 
     fn start_claim(&mut self, now: Timestamp, listener: &mut WakeListener) {
         let rests = self.timers.rest.until(now).is_some();
-        let barred = self.claim.unknown || self.busy.releasing || rests;
+        let unknown = self.claim.unknown || self.judged.unknown;
+        let chasing = self.claim.untimely && self.guard.awaits_return();
+        let barred = unknown || self.busy.releasing || rests || chasing;
         if !self.claim.wanted || self.claim.running || barred {
             return;
         }
@@ -190,6 +197,9 @@ impl Engine<'_> {
     fn room(&self, now: Timestamp) -> Option<usize> {
         let ceiling = self.relay.config.batch_ceiling;
         let routes = self.relay.publisher.routes();
+        if self.judged.len() >= UNSETTLED_BATCHES * ceiling {
+            return None;
+        }
         let mut ahead = self.guard.deferred();
         for lane in self.lanes.values() {
             if routes && lane.is_stalled(now) {

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -11,11 +12,17 @@ pub struct DedupCapabilities {
     /// Whether expired ids stay until they are purged; false where the store drops them by itself.
     /// True by default.
     pub purges: bool,
+    /// How much longer than its time a processed id may be remembered; not at all by default. No
+    /// backend may forget one earlier.
+    pub granularity: Duration,
 }
 
 impl Default for DedupCapabilities {
     fn default() -> Self {
-        Self { purges: true }
+        Self {
+            purges: true,
+            granularity: Duration::ZERO,
+        }
     }
 }
 

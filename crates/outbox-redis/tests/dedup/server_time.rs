@@ -1,0 +1,120 @@
+//! Leases and lifetimes are measured by the server.
+
+use outbox_redis_harness::Wire;
+use tokio::time::{Instant, sleep};
+
+use super::*;
+
+const SHORT: Duration = Duration::from_millis(200);
+
+/// Every key on the server that has no end, but those that tell how a cache is laid out.
+async fn endless(wire: &mut Wire) -> Result<Vec<String>, BoxError> {
+    let mut endless = Vec::new();
+    for key in wire.command(&["KEYS", "*"]).await?.list() {
+        let key = key.text().ok_or("a key is a text")?;
+        let left = wire.command(&["PTTL", &key]).await?.number();
+        if left.is_none_or(|left| left < 0) && !key.ends_with(":layout") {
+            endless.push(key);
+        }
+    }
+    Ok(endless)
+}
+
+#[tokio::test]
+async fn a_lease_is_as_long_as_the_server_says_whatever_callers_believe() -> Tested {
+    for layout in LAYOUTS {
+        let scene = Scene::new(&[], layout).await?;
+        let [id] = ids(1)[..] else { unreachable!() };
+        let began = Instant::now();
+        scene.cache.claim(&[id], SHORT, NOW).await?;
+        let years_later = NOW + TTL * 24 * 400;
+        loop {
+            let claims = scene.cache.claim(&[id], LEASE, years_later).await?;
+            let Claim::InProgress { until } = claims[0] else {
+                assert!(matches!(claims[0], Claim::Acquired(_)), "{claims:?}");
+                break;
+            };
+            assert!(
+                until > years_later && until <= years_later + SHORT,
+                "{until}"
+            );
+            assert!(began.elapsed() < LEASE);
+            sleep(SHORT / 20).await;
+        }
+        assert!(began.elapsed() >= SHORT, "{:?}", began.elapsed());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn whatever_is_done_every_id_ends() -> Tested {
+    for layout in LAYOUTS {
+        let scene = Scene::new(&[], layout).await?;
+        let (ids, cache) = (ids(50), &scene.cache);
+        let claims = scene.acquire(&ids).await?;
+        cache.extend(&claims[..40], LEASE, NOW).await?;
+        cache.complete(&claims[..30], TTL, NOW).await?;
+        cache.release(&claims[30..35], NOW).await?;
+        for id in &ids[25..45] {
+            cache.record_processed(*id, TTL / 2, NOW).await?;
+        }
+        let mut wire = scene.server.wire().await?;
+        assert!(wire.command(&["DBSIZE"]).await?.number() > Some(20));
+        assert_eq!(endless(&mut wire).await?, Vec::<String>::new());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_key_that_lost_its_end_holds_nobody_up() -> Tested {
+    let scene = Scene::new(&[], DedupLayout::Plain).await?;
+    let ids = ids(1);
+    scene.acquire(&ids).await?;
+    let mut wire = scene.server.wire().await?;
+    let key = format!("outbox:{{test}}:id:{}", ids[0]);
+    assert_eq!(wire.command(&["PERSIST", &key]).await?.number(), Some(1));
+    scene.acquire(&ids).await?;
+    assert_eq!(endless(&mut wire).await?, Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn packed_ids_are_forgotten_with_their_rotation() -> Tested {
+    let second = Duration::from_secs(1);
+    let layout = DedupLayout::Compact(CompactLayout {
+        longest: second,
+        rotation: second,
+        expected: 1_000,
+    });
+    let scene = Scene::new(&[], layout).await?;
+    let ids = ids(10);
+    let claims = scene.acquire(&ids).await?;
+    let began = Instant::now();
+    scene.cache.complete(&claims, second, NOW).await?;
+    while scene.cache.is_processed(ids[0], NOW).await? {
+        assert!(began.elapsed() < second * 3);
+        sleep(second / 50).await;
+    }
+    assert!(began.elapsed() >= second, "{:?}", began.elapsed());
+    let mut wire = scene.server.wire().await?;
+    while wire.command(&["DBSIZE"]).await?.number() != Some(1) {
+        assert!(began.elapsed() < second * 9, "more than the layout is kept");
+        sleep(second / 50).await;
+    }
+    let longer = scene.cache.record_processed(ids[0], second * 2, NOW).await;
+    let told = longer.err().ok_or("longer than the longest")?.to_string();
+    assert!(told.contains("limit of 1"), "{told}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_ids_take_several_scripts() -> Tested {
+    for layout in LAYOUTS {
+        let scene = Scene::new(&[], layout).await?;
+        let ids = ids(2_500);
+        scene.process(&ids).await?;
+        let claims = scene.cache.claim(&ids, LEASE, NOW).await?;
+        assert!(claims.iter().all(|claim| *claim == Claim::Done));
+    }
+    Ok(())
+}
