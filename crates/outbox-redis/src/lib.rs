@@ -23,6 +23,8 @@ mod publisher;
 mod rate_limit;
 mod store;
 mod time_source;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
+mod tls;
 
 pub use dedup::{CompactLayout, DedupLayout, RedisDeduplicationCache};
 pub use options::{Eviction, RedisOptions};
