@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use outbox_core::id::WorkerId;
+use outbox_core::packed::body;
 use outbox_core::ports::{ReplayFrom, ReplayRequest};
 use sqlx::Row;
 
 use super::lease;
-use crate::codec::{body, jsonb};
+use crate::codec::jsonb;
 use crate::error::Fault;
 use crate::store::SqliteStore;
 
