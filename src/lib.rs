@@ -32,6 +32,7 @@ mod texts {
         };
     }
     text!(Configuration, "../docs/configuration.md");
+    text!(Operations, "../docs/operations.md");
     text!(Testing, "../docs/testing.md");
     text!(WritingABackend, "../docs/writing-a-backend.md");
 }
