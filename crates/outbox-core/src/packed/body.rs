@@ -5,7 +5,6 @@
 //! | kind version u32 | content type | headers | flags u8 | aggregate? | retry? | payload to the end
 //! ```
 //! Numbers are little-endian; the total length counts itself.
-
 use crate::id::MessageId;
 use crate::lease::{Epoch, Sequence};
 use crate::message::{Aggregate, Headers, Kind, Message, NewMessage, RetryOverride};
@@ -18,7 +17,6 @@ use super::bytes::{Cursor, Damage, put_duration, put_length, put_optional_text, 
 const FORMAT: u8 = 1;
 /// The bytes before the topic.
 const FIXED: usize = 4 + 1 + 16 + 8 + 8;
-
 const AGGREGATE: u8 = 1;
 const RETRY: u8 = 2;
 const MAX_ATTEMPTS: u8 = 4;

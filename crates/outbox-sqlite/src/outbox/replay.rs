@@ -13,6 +13,7 @@ use super::lease;
 use crate::codec::jsonb;
 use crate::error::Fault;
 use crate::store::SqliteStore;
+use outbox_core::packed::body;
 
 /// How many rows one transaction makes ready.
 const ROWS: usize = 500;
