@@ -10,6 +10,10 @@
     clippy::expect_used,
     clippy::print_stdout
 )]
+#![allow(
+    clippy::panic,
+    reason = "a benchmark that cannot run has nobody to tell"
+)]
 
 mod drain;
 mod enqueue;

@@ -10,6 +10,7 @@
 //! replica. Turn on `appendonly yes`, keep `maxmemory-policy noeviction`, and keep published
 //! messages in the outbox for a while.
 
+mod batch;
 mod dedup;
 mod error;
 mod health;

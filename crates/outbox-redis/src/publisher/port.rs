@@ -12,7 +12,8 @@ use outbox_core::status::Ordering;
 
 use super::config::RedisPublisherConfig;
 use super::loss::{Cause, replay_behind};
-use super::send::{MOST, Sent, StreamKeys, send};
+use super::send::{Sent, StreamKeys, send};
+use crate::batch::first_batch;
 use crate::error::{Failed, Fault, unavailable};
 use crate::store::RedisStore;
 
@@ -119,7 +120,7 @@ impl RedisPublisher {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = last;
     }
 
-    /// Sends up to [`MOST`] messages; how many of them, from the first on, are there.
+    /// Sends what goes into one script; how many of them, from the first on, are there.
     async fn send(&self, messages: &[Message]) -> Result<(usize, Option<PublishError>), Fault> {
         let link = self.store.link()?;
         let mut known = self.known();
@@ -237,9 +238,10 @@ impl Publisher for RedisPublisher {
 
     async fn publish(&self, messages: &[Message]) -> Vec<Result<(), PublishError>> {
         let mut answers = Vec::with_capacity(messages.len());
-        for batch in messages.chunks(MOST) {
-            let left = messages.len() - answers.len();
-            match self.send(batch).await {
+        while answers.len() < messages.len() {
+            let rest = &messages[answers.len()..];
+            let left = rest.len();
+            match self.send(first_batch(rest)).await {
                 Ok((fit, None)) => answers.extend((0..fit).map(|_| Ok(()))),
                 Ok((fit, Some(error))) => {
                     answers.extend((0..fit).map(|_| Ok(())));

@@ -1,10 +1,10 @@
 //! What a batch looks like on the wire, and what the scripts answer.
 
 use outbox_core::message::Message;
-use outbox_core::packed::frame;
 use outbox_core::time::Timestamp;
 
 use super::config::{EntryIds, RedisPublisherConfig};
+use crate::batch::frames;
 use crate::error::Fault;
 use crate::link::{Arg, Link, Reply, Script};
 
@@ -16,10 +16,6 @@ static BY_SEQUENCE: Script = Script::new(concat!(
     include_str!("../scripts/fence.lua"),
     include_str!("../scripts/sequence.lua")
 ));
-
-/// The most messages of one script: a script can hand on some 8,000 arguments, and holds up the
-/// server while it runs.
-pub(super) const MOST: usize = 1_000;
 
 /// The keys of one stream and one origin.
 #[derive(Debug)]
@@ -66,7 +62,7 @@ pub(super) async fn send(
         EntryIds::Server => {
             args.push(number((window / 2).as_micros()));
             args.extend(messages.iter().map(|m| bytes(m.id.as_bytes().to_vec())));
-            args.extend(messages.iter().map(framed));
+            args.extend(frames(messages).into_iter().map(Arg::Bytes));
             &BY_ID
         }
         EntryIds::Sequence => {
@@ -87,16 +83,10 @@ fn push_places(args: &mut Vec<Arg>, messages: &[Message]) {
     args.push(Arg::from(
         newest.map_or(0, Timestamp::as_micros).to_string(),
     ));
-    for message in messages {
+    for (message, frame) in messages.iter().zip(frames(messages)) {
         args.push(Arg::from(message.sequence.to_string()));
-        args.push(framed(message));
+        args.push(Arg::Bytes(frame));
     }
-}
-
-fn framed(message: &Message) -> Arg {
-    let mut out = Vec::with_capacity(frame::size_hint(message));
-    frame::write(message, &mut out);
-    bytes(out)
 }
 
 fn number(number: impl TryInto<i64>) -> Arg {
