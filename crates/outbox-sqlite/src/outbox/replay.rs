@@ -13,7 +13,6 @@ use super::lease;
 use crate::codec::jsonb;
 use crate::error::Fault;
 use crate::store::SqliteStore;
-use outbox_core::packed::body;
 
 /// How many rows one transaction makes ready.
 const ROWS: usize = 500;
