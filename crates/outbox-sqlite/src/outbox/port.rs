@@ -196,6 +196,7 @@ impl TransactionalOutbox for SqliteOutbox {
         let messages = append::in_callers_transaction(tx, &drafts)
             .await
             .at(&self.store, "append in a transaction")?;
+        self.store.note_appended();
         Ok(AppendReport { messages })
     }
 }

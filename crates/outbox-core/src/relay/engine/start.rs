@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 use super::super::judge::Answer;
 use super::super::lane::Batch;
 use super::{Call, Engine, Event, Goal};
-use crate::observe::tell;
+use crate::observe::{names, tell};
 
 /// How many batches may wait to be settled before nothing more is claimed: a store that is slow to
 /// settle must not fill the memory.
@@ -119,7 +119,8 @@ impl Engine<'_> {
         } = batch;
         let publisher = &self.relay.publisher;
         let limit = self.relay.config.publish_timeout;
-        let span = tracing::debug_span!("outbox.publish", %destination, messages = messages.len());
+        let span =
+            tracing::debug_span!(names::SPAN_PUBLISH, %destination, messages = messages.len());
         let call = async move {
             let publish = AssertUnwindSafe(publisher.publish(&messages)).catch_unwind();
             let answer = match tokio::time::timeout(limit, publish).await {
@@ -154,7 +155,7 @@ impl Engine<'_> {
         self.judged.settling.append(&mut self.judged.groups);
         let settlements = std::mem::take(&mut self.judged.settlements);
         let outbox = &self.relay.outbox;
-        let span = tracing::debug_span!("outbox.settle", messages = settlements.len());
+        let span = tracing::debug_span!(names::SPAN_SETTLE, messages = settlements.len());
         let settle = async move {
             let report = outbox.settle(&settlements, now).await;
             Event::Settled(settlements, report)
@@ -187,7 +188,7 @@ impl Engine<'_> {
             paused_topics: self.paused_topics(now),
         };
         let outbox = &self.relay.outbox;
-        let span = tracing::debug_span!("outbox.claim", max);
+        let span = tracing::debug_span!(names::SPAN_CLAIM, max);
         let claim =
             async move { Event::Claimed(number, request.now, outbox.claim(&request).await) };
         self.work.push(claim.instrument(span).boxed());
