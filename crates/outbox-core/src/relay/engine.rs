@@ -25,6 +25,7 @@ use super::timers::Timers;
 use super::unsettled::Unsettled;
 use crate::observe::ReportDesk;
 
+mod ending;
 mod events;
 mod published;
 mod start;
@@ -205,26 +206,12 @@ impl<'a> Engine<'a> {
                 .await?;
         }
         self.report.abandoned = self.unsettled.len() as u64;
-        give_back_lease(self.relay, self.owner).await;
+        ending::give_back_lease(self.relay, self.owner).await;
         let unsent = match self.goal {
             Goal::Forever => 0,
             Goal::Empty => self.count_unsent().await?,
         };
         Ok((self.report, unsent))
-    }
-
-    /// How many messages a flush has left; counted anew where something has happened since.
-    async fn count_unsent(&mut self) -> Result<u64> {
-        if let Some(error) = self.drain.error.take() {
-            return Err(error);
-        }
-        match self.drain.unsent {
-            Some(unsent) if self.drain.counted => Ok(unsent),
-            _ => {
-                let stats = self.relay.outbox.stats(self.relay.clock.now()).await?;
-                Ok(stats.unsent())
-            }
-        }
     }
 
     async fn wait(
@@ -337,28 +324,6 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn is_finished(&self, now: Timestamp) -> bool {
-        if let Some(since) = self.stopping {
-            return self.is_quiet() || now >= since + self.relay.config.grace;
-        }
-        self.goal == Goal::Empty && self.is_drained(now)
-    }
-
-    /// Whether a flush is done: with everything sent, or with its patience.
-    fn is_drained(&self, now: Timestamp) -> bool {
-        let gave_up = now >= self.drain.moved_at + self.relay.config.flush_patience;
-        gave_up || (self.is_quiet() && self.drain.counted && self.drain.unsent == Some(0))
-    }
-
-    /// Whether nothing is claimed, on its way, or to be told.
-    fn is_quiet(&self) -> bool {
-        self.unsettled.is_empty()
-            && !self.claim.running
-            && !self.busy.settling
-            && self.judged.settlements.is_empty()
-            && self.desk.is_idle()
-    }
-
     fn batch_report(&self, group: &Group, now: Timestamp) -> BatchReport {
         let messages = group.messages.iter().zip(&group.held).zip(&group.fates);
         BatchReport {
@@ -373,15 +338,6 @@ impl<'a> Engine<'a> {
                 })
                 .collect(),
         }
-    }
-}
-
-async fn give_back_lease(relay: &Relay, owner: WorkerId) {
-    let release = relay.outbox.release(owner);
-    match tokio::time::timeout(relay.config.lease, release).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "lease not given back: it ends by itself"),
-        Err(_) => tracing::warn!("lease not given back in time: it ends by itself"),
     }
 }
 
