@@ -1,8 +1,9 @@
 //! How an entry of the stream is read: what each of its fields says, and what is wrong with it.
 //!
-//! `m` is the message's frame; what came back from a failed attempt or a delay has `t`, when it was
-//! enqueued first, `a`, its failed attempts, `f`, when the first of them began, and `h`, the last
-//! of them, each behind its length; with several groups, `g` says which of them it came back for.
+//! `m` is the message's frame. What came back from a failed attempt or a delay has `t`, when it was
+//! enqueued first, `a`, its failed attempts, `f`, when the first of them began, and `h`, the last of
+//! them, each behind its length; `k`, how often it was taken over before it was delayed; and with
+//! several groups `g`, which of them it came back for.
 
 use bytes::{Buf, Bytes};
 use outbox_core::delivery::{Delivery, Quarantined, Unreadable};
@@ -21,6 +22,8 @@ pub(super) struct Entry {
     /// Its id as the server writes it.
     pub(super) text: Bytes,
     pub(super) id: EntryId,
+    /// How often it was taken over since it came into the stream.
+    pub(super) takeovers: u32,
     fields: Vec<(Bytes, Bytes)>,
 }
 
@@ -58,7 +61,12 @@ impl Entry {
         while let (Some(name), Some(value)) = (values.next(), values.next()) {
             fields.push((name.bytes()?, value.bytes()?));
         }
-        Ok(Self { text, id, fields })
+        Ok(Self {
+            text,
+            id,
+            takeovers: 0,
+            fields,
+        })
     }
 
     fn field(&self, name: &str) -> Option<&Bytes> {
@@ -86,9 +94,9 @@ impl Entry {
         Ok(frame::read(packed)?)
     }
 
-    fn failures(&self) -> Result<u32, Malformed> {
-        let failures = self.number("a")?.unwrap_or(0);
-        u32::try_from(failures).map_err(|_| Malformed::Number("a"))
+    fn count(&self, name: &'static str) -> Result<u32, Malformed> {
+        let count = self.number(name)?.unwrap_or(0);
+        u32::try_from(count).map_err(|_| Malformed::Number(name))
     }
 
     fn history(&self) -> Result<Vec<AttemptRecord>, Malformed> {
@@ -115,7 +123,8 @@ impl Entry {
         Ok(Delivery {
             message: self.message()?,
             receipt,
-            attempt: self.failures()?.saturating_add(1),
+            attempt: self.count("a")?.saturating_add(1),
+            takeovers: self.count("k")?.saturating_add(self.takeovers),
             last_failure: self.history()?.pop(),
             enqueued_at: self.enqueued_at()?,
         })
@@ -146,7 +155,7 @@ impl Entry {
         Quarantined {
             place: text("o").unwrap_or_else(|| self.id.to_string()),
             message: self.message().ok(),
-            attempts: self.failures().unwrap_or(0),
+            attempts: self.count("a").unwrap_or(0),
             history,
             first_failed_at: moment("f").unwrap_or(last_failed_at),
             last_failed_at,

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::dequeue::{READ, token_in, too_short};
 use super::entry::Entry;
+use super::settle::places_in;
 use super::stats::moment_in;
 use super::{RedisQueue, consumer, micros, millis, number, owner_bytes, scripts};
 use crate::error::Fault;
@@ -70,11 +71,14 @@ impl RedisQueue {
         let mut parts = reply.list()?.into_iter();
         let mut next = || parts.next().ok_or_else(too_short);
         let token = token_in(next()?)?;
-        let entries = Entry::list(next()?)?;
+        let mut entries = Entry::list(next()?)?;
         let gone = next()?.list()?.len();
         let cursor = next()?.text()?;
         let next_expiry = moment_in(next()?)?;
         let server_now = moment_in(next()?)?.unwrap_or(now);
+        for (entry, times) in entries.iter_mut().zip(places_in(next()?)?) {
+            entry.takeovers = u32::try_from(times).unwrap_or(u32::MAX);
+        }
         if gone > 0 {
             self.note_loss(&format!("{gone} entries are gone that were in flight"));
         }

@@ -12,4 +12,5 @@ for _, group in ipairs(groups()) do
   end
 end
 local rung = redis.call('XREVRANGE', BELL, '+', '-', 'COUNT', 1)[1]
-return {moved, read, rung and rung[1] or '0-0', next_due, next_expiry(ARGV[3]), unheld and 1 or 0, digits(NOW)}
+local ring, expiry = rung and rung[1] or '0-0', next_expiry(ARGV[3])
+return {moved, read, ring, next_due, expiry, unheld and 1 or 0, digits(NOW)}

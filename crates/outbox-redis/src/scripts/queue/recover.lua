@@ -2,13 +2,14 @@
 -- ARGV: group, now, owner, consumer, lease, grace in milliseconds, the most entries, where to go on
 -- in the list of pending entries, 1 where earlier calls of this walk found some
 -- Answers the token, the entries, the ids of entries that are gone, where to go on or nothing, when
--- the first lease of anybody else ends, and the present moment.
+-- the first lease of anybody else ends, the present moment, and how often each entry was taken over
+-- since it came into the stream, this time included.
 local PAGE, PAGES = 200, 10
 local owner, consumer, lease, grace = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local most, cursor, found = tonumber(ARGV[7]), ARGV[8], ARGV[9] == '1'
 
-local function answer(token, entries, gone)
-  return {token, entries, gone, cursor, next_expiry(owner), digits(NOW)}
+local function answer(token, entries, gone, times)
+  return {token, entries, gone, cursor, next_expiry(owner), digits(NOW), times}
 end
 
 local function ended_holds()
@@ -18,12 +19,12 @@ end
 local pending = redis.call('XPENDING', STREAM, GROUP)[1]
 if cursor == '-' and ended_holds() == 0 and pending <= redis.call('HLEN', HELD) then
   cursor = ''
-  return answer('0', {}, {})
+  return answer('0', {}, {}, {})
 end
 
 -- Walks through the pending entries, however many of them are busy.
-local stuck, from = {}, {}
-local function look_at(id, idle, value)
+local stuck, from, handed_out = {}, {}, {}
+local function look_at(id, idle, value, deliveries)
   if value then
     local hold = hold_in(value)
     if tonumber(string.sub(hold, 17)) > NOW then
@@ -34,6 +35,7 @@ local function look_at(id, idle, value)
     return
   end
   stuck[#stuck + 1] = id
+  handed_out[id] = deliveries
 end
 local pages = 0
 while #stuck < most and pages < PAGES and cursor ~= '' do
@@ -49,7 +51,7 @@ while #stuck < most and pages < PAGES and cursor ~= '' do
       cursor = '(' .. ids[place - 1]
       break
     end
-    look_at(entry[1], entry[3], values[place])
+    look_at(entry[1], entry[3], values[place], entry[4])
   end
   pages = pages + 1
 end
@@ -76,14 +78,15 @@ if #stuck == 0 then
   if cursor == '' and not found and ended_holds() > 0 then
     sweep()
   end
-  return answer('0', {}, {})
+  return answer('0', {}, {}, {})
 end
 
 local entries = redis.call('XCLAIM', STREAM, GROUP, consumer, 0, unpack(stuck))
-local there, mine, gone = {}, {}, {}
+local there, mine, gone, times = {}, {}, {}, {}
 for place, entry in ipairs(entries) do
   there[entry[1]] = true
   mine[place] = entry[1]
+  times[place] = handed_out[entry[1]]
 end
 for _, id in ipairs(stuck) do
   if not there[id] then
@@ -99,4 +102,4 @@ each_chunk(gone, function(...)
   redis.call('XACK', STREAM, GROUP, ...)
 end)
 take_from_holds(from)
-return answer(token, entries, gone)
+return answer(token, entries, gone, times)

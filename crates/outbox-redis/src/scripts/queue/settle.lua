@@ -63,7 +63,7 @@ local function fields_of(record)
   return fields
 end
 
--- Notes one more failed attempt; the history keeps its last ones, each behind its length.
+-- Notes one more failed attempt, which ends the count of takeovers; the history keeps its last ones, each behind its length.
 local function fail(record, failed_at, failure)
   local attempts = tonumber(record.a or 0) + 1
   local history = record.h or ''
@@ -71,6 +71,7 @@ local function fail(record, failed_at, failure)
     history = string.sub(history, struct.unpack('<I4', history) + 5)
   end
   record.a = digits(attempts)
+  record.k = nil
   record.f = record.f or failed_at
   record.h = history .. struct.pack('<I4', #failure) .. failure
 end
@@ -98,7 +99,12 @@ local conclude = {
     bring_back(id, record, ARGV[at + 1])
   end,
   later = function(id, fields, at)
-    bring_back(id, record_of(id, fields), ARGV[at + 1])
+    local record = record_of(id, fields)
+    -- The first delivery was no takeover, all others were.
+    local pending = redis.call('XPENDING', STREAM, GROUP, id, id, 1)[1]
+    local takeovers = tonumber(record.k or 0) + (pending and pending[4] - 1 or 0)
+    record.k = takeovers > 0 and digits(takeovers) or nil
+    bring_back(id, record, ARGV[at + 1])
   end,
   quarantine = function(id, fields, at)
     local record = record_of(id, fields)
