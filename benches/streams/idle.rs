@@ -23,7 +23,7 @@ pub(crate) fn processor(scale: &Scale, report: &mut Report) {
     let queue = server.queue(&store);
     let publisher = RedisPublisher::new(&store, RedisPublisherConfig::named(NAME)).unwrap();
     let (spent, commands) = server.runtime.block_on(async {
-        let outbox = SqliteOutbox::on(&open(&path, Synchronous::Full).await);
+        let outbox = SqliteOutbox::on(&open(scale, &path, Synchronous::Full).await);
         let relay = Relay::new(
             Arc::new(outbox),
             Arc::new(publisher),

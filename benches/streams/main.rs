@@ -31,6 +31,7 @@ mod server;
 mod wire;
 
 use clap::Parser;
+use outbox::id::Entropy;
 use report::Report;
 
 /// What to measure.
@@ -58,6 +59,13 @@ pub(crate) struct Scale {
     pub(crate) rounds: usize,
     pub(crate) short: bool,
     pub(crate) dir: std::path::PathBuf,
+}
+
+impl Scale {
+    /// What ids are drawn from.
+    pub(crate) fn entropy(&self) -> Entropy {
+        Entropy::from_system()
+    }
 }
 
 fn main() {

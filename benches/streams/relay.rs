@@ -60,7 +60,9 @@ pub(crate) fn to_stream(scale: &Scale, report: &mut Report) {
 fn relayed_beside(server: &Server, scale: &Scale, ids: EntryIds) -> (f64, f64) {
     let count = if scale.short { 50_000 } else { 200_000 };
     let (ours_path, raw_path) = (fresh(scale, "p5"), fresh(scale, "p5-raw"));
-    let store = server.runtime.block_on(open(&ours_path, Synchronous::Full));
+    let store = server
+        .runtime
+        .block_on(open(scale, &ours_path, Synchronous::Full));
     let outbox = SqliteOutbox::on(&store);
     let raw = Raw::open(&raw_path, "FULL");
     let mut wire = server.wire();
@@ -131,7 +133,7 @@ pub(crate) fn commit_to_handler(scale: &Scale, report: &mut Report) {
     let queue = server.queue(&store);
     let publisher = Arc::new(publisher(&server, EntryIds::Server));
     let committed = server.runtime.block_on(async {
-        let outbox = SqliteOutbox::on(&open(&path, Synchronous::Full).await);
+        let outbox = SqliteOutbox::on(&open(scale, &path, Synchronous::Full).await);
         let relay = Relay::new(Arc::new(outbox.clone()), publisher, RelayConfig::default());
         let noted = Arc::clone(&starts);
         let handler = move |delivery: Delivery| {
