@@ -7,11 +7,11 @@ use outbox_core::time::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::frame;
 use super::port::Inner;
 use super::run::{HandedOut, Holder, Run};
-use crate::codec::body::Damage;
 use crate::error::Fault;
+use outbox_core::packed::Damage;
+use outbox_core::packed::frame;
 
 /// A whole run in one row: reading a row costs more than reading what is in it.
 pub(super) const READ_RUN: &str = "\
