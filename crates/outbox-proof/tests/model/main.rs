@@ -20,7 +20,8 @@ fn small(flaw: Option<Flaw>) -> System {
         relays: 2,
         workers: 2,
         deaths: 1,
-        takeovers: 3,
+        takeovers: 2,
+        deliveries: 3,
     }
 }
 
@@ -42,7 +43,6 @@ fn a_key_and_a_message_without_one_keep_every_rule_in_every_order() {
     let system = System {
         keys: vec![Some(1), None, Some(1)],
         workers: 1,
-        takeovers: 2,
         ..small(None)
     };
     assert!(check(system) > 10_000);
@@ -53,6 +53,7 @@ fn more_deaths_and_takeovers_keep_every_rule_in_every_order() {
     let system = System {
         deaths: 2,
         workers: 1,
+        takeovers: 3,
         ..small(None)
     };
     assert!(check(system) > 10_000);
@@ -66,6 +67,7 @@ fn every_flaw_is_found() {
         (Flaw::EpochStays, "a stale token changes nothing"),
         (Flaw::KeyNotHeld, "each key keeps its order"),
         (Flaw::EnqueueForgets, "the queue adds a message once"),
+        (Flaw::SinkDoesNotFence, "each key keeps its order"),
         (Flaw::NoInbox, "each effect exists once"),
         (Flaw::SettlesUnsent, "nothing committed is lost"),
         (Flaw::SendsOutOfTurn, "each key keeps its order"),

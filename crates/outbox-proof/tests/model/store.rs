@@ -17,6 +17,9 @@ pub(crate) enum Flaw {
     KeyNotHeld,
     /// The queue adds a message again that it has.
     EnqueueForgets,
+    /// The queue takes messages of any epoch, from a relay that is stale, too: order is kept only as
+    /// far as what one relay gives up no other brings.
+    SinkDoesNotFence,
     /// The effect is not recorded in the inbox.
     NoInbox,
     /// A relay settles what it has not sent.
@@ -78,6 +81,8 @@ pub(crate) struct Store {
     pub(crate) epoch: u64,
     pub(crate) entries: Vec<Entry>,
     pub(crate) inbox: BTreeSet<usize>,
+    /// The newest epoch that the queue has seen.
+    seen: u64,
 }
 
 impl Store {
@@ -89,6 +94,7 @@ impl Store {
             epoch: 0,
             entries: Vec::new(),
             inbox: BTreeSet::new(),
+            seen: 0,
         }
     }
 
@@ -171,6 +177,15 @@ impl Store {
             }
         }
         true
+    }
+
+    /// As [`Store::enqueue`], where the queue refuses what comes from a stale relay.
+    pub(crate) fn enqueue_fenced(&mut self, message: usize, epoch: u64) -> bool {
+        if epoch < self.seen && !self.has(Flaw::SinkDoesNotFence) {
+            return false;
+        }
+        self.seen = self.seen.max(epoch);
+        self.enqueue(message)
     }
 
     /// Adds a message to the queue, unless it knows it; whether it was added.

@@ -14,8 +14,10 @@ pub(crate) struct System {
     pub(crate) workers: usize,
     /// How often a process may die.
     pub(crate) deaths: u8,
-    /// How often leases may change hands, and entries be handed out.
+    /// How often the outbox' lease may change hands.
     pub(crate) takeovers: u64,
+    /// How often entries may be handed out.
+    pub(crate) deliveries: u64,
 }
 
 /// How far a relay has come with a message that it holds.
@@ -24,12 +26,23 @@ pub(crate) enum Held {
     Claimed,
     Sent,
     Refused,
+    /// On its way back untried, because one of its key before it was refused.
+    Back,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Relay {
+    /// Its incarnation: one that begins anew is not its predecessor.
+    identity: u64,
     /// Message, epoch, and how far it is; in the order in which they were claimed.
     held: Vec<(usize, u64, Held)>,
+}
+
+impl Relay {
+    fn begin_anew(&mut self, relays: usize) {
+        self.identity += relays as u64;
+        self.held.clear();
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -92,7 +105,7 @@ impl System {
     fn relay_actions(&self, state: &State, relay: usize, actions: &mut Vec<Action>) {
         let own = &state.relays[relay];
         let store = &state.store;
-        let has_lease = store.owner == Some(relay as u64);
+        let has_lease = store.owner == Some(own.identity);
         for message in 0..store.rows.len() {
             let fresh = !has_lease && store.epoch < self.takeovers;
             let idle = own.held.is_empty();
@@ -134,7 +147,7 @@ impl System {
         let Some((_, _, handled)) = state.workers[worker].held else {
             for (entry, book) in state.store.entries.iter().enumerate() {
                 let open = matches!(book.place, Place::Ready | Place::Held { .. });
-                if open && state.tokens < self.takeovers {
+                if open && state.tokens < self.deliveries {
                     actions.push(Action::Take { worker, entry });
                 }
             }
@@ -166,7 +179,12 @@ impl Model for System {
     fn init_states(&self) -> Vec<State> {
         vec![State {
             store: Store::new(self.flaw),
-            relays: vec![Relay::default(); self.relays],
+            relays: (0..self.relays as u64)
+                .map(|identity| Relay {
+                    identity,
+                    held: Vec::new(),
+                })
+                .collect(),
             workers: vec![Worker::default(); self.workers],
             deaths: 0,
             tokens: 0,
@@ -187,37 +205,50 @@ impl Model for System {
         match action {
             Action::Commit => store.commit(self.keys[store.rows.len()]),
             Action::Claim { relay, message } => {
-                if store.owner != Some(relay as u64) {
-                    store.take_lease(relay as u64);
+                let identity = next.relays[relay].identity;
+                if store.owner != Some(identity) {
+                    store.take_lease(identity);
                 }
                 store.claim(message);
+                let how = next.held_as(relay, message);
                 next.relays[relay]
                     .held
-                    .push((message, store.epoch, Held::Claimed));
+                    .push((message, next.store.epoch, how));
             }
             Action::Send { relay, place } => {
                 let held = &mut next.relays[relay].held[place];
                 held.2 = Held::Sent;
-                store.enqueue(held.0);
+                let (message, epoch) = (held.0, held.1);
+                let known = |store: &Store| store.entries.iter().any(|one| one.message == message);
+                if !store.enqueue_fenced(message, epoch) && !known(store) {
+                    // Refused as stale: this relay is over.
+                    next.relays[relay].begin_anew(self.relays);
+                }
             }
             Action::Refuse { relay, place } => {
-                next.relays[relay].held[place].2 = Held::Refused;
                 next.deaths += 1;
+                next.relays[relay].held[place].2 = Held::Refused;
+                for place in place + 1..next.relays[relay].held.len() {
+                    let (message, _, how) = next.relays[relay].held[place];
+                    if how == Held::Claimed {
+                        next.relays[relay].held[place].2 = next.held_as(relay, message);
+                    }
+                }
             }
             Action::Settle { relay, place } => {
                 let (message, epoch, how) = next.relays[relay].held.remove(place);
-                let end = if how == Held::Refused {
-                    End::Quarantine
-                } else {
-                    End::Done
+                let end = match how {
+                    Held::Refused => End::Quarantine,
+                    Held::Back => End::Back,
+                    Held::Claimed | Held::Sent => End::Done,
                 };
                 store.settle(message, epoch, end);
             }
             Action::Release { relay } => {
-                store.release(relay as u64);
+                store.release(next.relays[relay].identity);
             }
             Action::RelayDies { relay } => {
-                next.relays[relay] = Relay::default();
+                next.relays[relay].begin_anew(self.relays);
                 next.deaths += 1;
             }
             Action::Take { worker, entry } => {
@@ -285,26 +316,36 @@ impl Model for System {
 }
 
 impl State {
+    /// How a relay holds a message that it is handed: one behind a refused one of its key goes back.
+    fn held_as(&self, relay: usize, message: usize) -> Held {
+        let key = self.store.rows[message].key;
+        let mut held = self.relays[relay].held.iter();
+        let behind = held.any(|(other, _, how)| {
+            let failed = matches!(how, Held::Refused | Held::Back);
+            failed && key.is_some() && *other < message && self.store.rows[*other].key == key
+        });
+        if behind && !self.store.has(Flaw::GoesOnAfterRefusal) {
+            Held::Back
+        } else {
+            Held::Claimed
+        }
+    }
+
     /// Whether what a living process holds under a live token is still its own: claimed, and in
     /// nobody else's hands.
     fn is_fenced(&self) -> bool {
         let store = &self.store;
-        let mut live = self
-            .relays
-            .iter()
-            .enumerate()
-            .flat_map(|(relay, own)| own.held.iter().map(move |held| (relay as u64, held)));
-        let relays = live.all(|(relay, (message, epoch, _))| {
-            store.owner != Some(relay)
-                || *epoch != store.epoch
-                || store.rows[*message].standing == Standing::Claimed { epoch: *epoch }
-        });
-        let strangers = self.relays.iter().enumerate().all(|(relay, own)| {
-            store.owner == Some(relay as u64)
-                || own.held.iter().all(|(message, epoch, _)| {
-                    *epoch != store.epoch
-                        || store.rows[*message].standing != Standing::Claimed { epoch: *epoch }
-                })
+        let claimed = |message: usize| {
+            let standing = store.rows[message].standing;
+            standing == Standing::Claimed { epoch: store.epoch }
+        };
+        let relays = self.relays.iter().all(|relay| {
+            let owns = store.owner == Some(relay.identity);
+            let mut live = relay
+                .held
+                .iter()
+                .filter(|(_, epoch, _)| *epoch == store.epoch);
+            live.all(|(message, ..)| claimed(*message) == owns)
         });
         let workers = self.workers.iter().enumerate().all(|(worker, own)| {
             own.held
@@ -317,6 +358,6 @@ impl State {
                     _ => self.tokens > token,
                 })
         });
-        relays && strangers && workers
+        relays && workers
     }
 }
