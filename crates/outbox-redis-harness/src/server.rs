@@ -13,6 +13,9 @@ use crate::wire::Wire;
 /// How long a server may take to answer after it was started, loading its data included.
 const START_TIME: Duration = Duration::from_secs(20);
 
+/// What a server is told that has to be told more than arguments can, in its folder.
+const CONFIG_FILE: &str = "redis.conf";
+
 /// The greatest port that is used: a node of a cluster listens 10,000 above its own, too.
 const GREATEST_PORT: u16 = 55_000;
 
@@ -32,7 +35,26 @@ impl RedisServer {
     /// # Errors
     /// Where there is no `redis-server`, or it does not answer in time.
     pub async fn start(args: &[&str]) -> Result<Self, BoxError> {
+        Self::start_in(tempfile::tempdir()?, args).await
+    }
+
+    /// A Sentinel that watches the primary on `port` under the name `main` and needs no other's
+    /// consent; it takes the primary for dead after half a second.
+    ///
+    /// # Errors
+    /// As [`RedisServer::start`].
+    pub async fn sentinel(port: u16) -> Result<Self, BoxError> {
         let folder = tempfile::tempdir()?;
+        let config = format!(
+            "sentinel monitor main 127.0.0.1 {port} 1\n\
+             sentinel down-after-milliseconds main 500\n\
+             sentinel failover-timeout main 2000\n"
+        );
+        std::fs::write(folder.path().join(CONFIG_FILE), config)?;
+        Self::start_in(folder, &["--sentinel"]).await
+    }
+
+    async fn start_in(folder: TempDir, args: &[&str]) -> Result<Self, BoxError> {
         let port = free_port().await?;
         let args: Vec<_> = args.iter().map(ToString::to_string).collect();
         let child = spawn(port, folder.path(), &args)?;
@@ -139,7 +161,9 @@ impl RedisServer {
 }
 
 fn spawn(port: u16, folder: &Path, args: &[String]) -> Result<Child, BoxError> {
+    let config = folder.join(CONFIG_FILE);
     let child = Command::new("redis-server")
+        .args(config.exists().then_some(config))
         .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
         .args(["--save", "", "--loglevel", "warning", "--dir"])
         .arg(folder)
@@ -151,8 +175,11 @@ fn spawn(port: u16, folder: &Path, args: &[String]) -> Result<Child, BoxError> {
     child.map_err(|error| format!("redis-server cannot be started: {error}").into())
 }
 
-/// A port that nobody listens on now; a rival may still be faster.
-async fn free_port() -> Result<u16, BoxError> {
+/// A loopback port that nobody listens on now; a rival may still be faster.
+///
+/// # Errors
+/// Where none can be had.
+pub async fn free_port() -> Result<u16, BoxError> {
     loop {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let port = listener.local_addr()?.port();

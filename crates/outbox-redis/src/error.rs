@@ -28,6 +28,9 @@ const TRANSIENT_WORDS: &[&str] = &[
 /// An answer of `ERR` that is about the moment, not about the command.
 const TOO_MANY_CLIENTS: &str = "max number of clients";
 
+/// What is in the driver's error where a server is reached whose certificate is not accepted.
+const BAD_CERTIFICATE: &str = "InvalidCertificate";
+
 /// What servers answer of a command in a script that they would refuse with `NOPERM` outside of one.
 const NOT_PERMITTED_IN_SCRIPTS: &[&str] = &[
     "The user executing the script can't",
@@ -135,6 +138,9 @@ impl Fault {
 /// Whether the driver failed on its way to the server or back; what it does not know by name, as
 /// `Failed to route command`, is of that kind.
 fn is_about_the_way(error: &DriverError) -> bool {
+    if error.details().contains(BAD_CERTIFICATE) {
+        return false;
+    }
     matches!(
         error.kind(),
         ErrorKind::IO
@@ -180,6 +186,9 @@ impl Failed {
                 "MISCONF" => format!("{place} cannot save to its disk"),
                 _ => format!("{place} answers an error"),
             },
+            Fault::Driver(error) if error.details().contains(BAD_CERTIFICATE) => {
+                format!("{place} shows a certificate that is not accepted")
+            }
             Fault::Driver(error) => match error.kind() {
                 ErrorKind::IO | ErrorKind::Routing => format!("{place} cannot be reached"),
                 ErrorKind::Timeout => format!("{place} does not answer in time"),

@@ -22,6 +22,8 @@ mod probe;
 mod rate_limit;
 mod store;
 mod time_source;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
+mod tls;
 
 pub use dedup::{CompactLayout, DedupLayout, RedisDeduplicationCache};
 pub use options::{Eviction, RedisOptions};

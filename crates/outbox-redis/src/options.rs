@@ -1,4 +1,5 @@
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use fred::types::Builder;
@@ -8,6 +9,7 @@ use outbox_core::error::ConfigError;
 
 use crate::keys::check_text;
 use crate::time_source::TimeSource;
+use crate::tls;
 
 /// Beginnings of URLs that this crate opens, without `redis` or `rediss`.
 const SCHEMES: &[&str] = &["", "-cluster", "-sentinel"];
@@ -46,6 +48,7 @@ pub struct RedisOptions {
     max_command_buffer_len: usize,
     eviction: Eviction,
     time_source: TimeSource,
+    authorities: Option<PathBuf>,
 }
 
 impl RedisOptions {
@@ -64,6 +67,7 @@ impl RedisOptions {
             max_command_buffer_len: 256,
             eviction: Eviction::default(),
             time_source: TimeSource::default(),
+            authorities: None,
         }
     }
 
@@ -86,6 +90,9 @@ impl RedisOptions {
         if let Some(prefix) = &env.redis_prefix {
             options = options.prefix(prefix);
         }
+        if let Some(file) = &env.redis_authorities {
+            options = options.certificate_authorities(file);
+        }
         if let Some(timeout) = env.redis_timeout {
             options = options.command_timeout(timeout);
         }
@@ -101,6 +108,13 @@ impl RedisOptions {
     /// The password of the default user; it goes before that of the URL.
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.user = Some((None, password.into()));
+        self
+    }
+
+    /// The file, in PEM form, of those who may have signed a server's certificate, in the place of
+    /// those whom the system trusts; for a URL of `rediss` only.
+    pub fn certificate_authorities(mut self, file: impl Into<PathBuf>) -> Self {
+        self.authorities = Some(file.into());
         self
     }
 
@@ -208,8 +222,14 @@ impl RedisOptions {
             error.add("url", problem);
             return None;
         }
-        match Config::from_url(&self.url) {
+        // Encryption is set up here: the driver's own way would use whichever provider it finds.
+        let (url, encrypted) = match self.url.strip_prefix("rediss") {
+            Some(rest) => (format!("redis{rest}"), true),
+            None => (self.url.clone(), false),
+        };
+        match Config::from_url(&url) {
             Ok(mut config) => {
+                self.encrypt(&mut config, encrypted, error);
                 if let Some((name, password)) = &self.user {
                     config.username.clone_from(name);
                     config.password = Some(password.clone());
@@ -220,6 +240,20 @@ impl RedisOptions {
                 error.add("url", problem.details());
                 None
             }
+        }
+    }
+
+    fn encrypt(&self, config: &mut Config, encrypted: bool, error: &mut ConfigError) {
+        let authorities = self.authorities.as_deref();
+        if !encrypted {
+            if authorities.is_some() {
+                error.add("certificate_authorities", "is for a URL of `rediss` only");
+            }
+            return;
+        }
+        if let Err(problem) = tls::encrypt(config, authorities) {
+            let setting = authorities.map_or("url", |_| "certificate_authorities");
+            error.add(setting, problem);
         }
     }
 
@@ -253,11 +287,6 @@ fn check_scheme(url: &str) -> Result<(), String> {
         return Err(format!(
             "has the scheme `{scheme}`, but one of redis, redis-cluster, redis-sentinel, or rediss \
              in the place of redis is needed"
-        ));
-    }
-    if scheme.starts_with("rediss") && !cfg!(feature = "tls") {
-        return Err(format!(
-            "has the scheme `{scheme}`, which needs the feature `tls`"
         ));
     }
     if scheme.ends_with("-sentinel") && !rest.contains("sentinelServiceName=") {

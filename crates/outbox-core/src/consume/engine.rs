@@ -162,6 +162,10 @@ impl<'a> Engine<'a> {
             Some(handled) = self.handling.join_next() => self.on_joined(handled),
             () = tokio::time::sleep(pause) => {}
         }
+        // All that ended meanwhile, so that claims, permits and settlements are asked for together.
+        while let Some(handled) = self.handling.try_join_next() {
+            self.on_joined(handled);
+        }
         Ok(())
     }
 

@@ -106,6 +106,9 @@ variables! {
         "a text", "that of the URL", "The password of the user; it goes before that of the URL.";
     redis_prefix: String = parse::text, "OUTBOX_REDIS_PREFIX", "a text", "outbox",
         "What the names of all keys in Redis begin with.";
+    redis_authorities: PathBuf = parse::path, "OUTBOX_REDIS_AUTHORITIES", "a path",
+        "those whom the system trusts",
+        "The file, in PEM form, of those who may have signed the certificate of the Redis server.";
     redis_timeout: Duration = parse::duration, "OUTBOX_REDIS_TIMEOUT", DURATION, "3s",
         "How long a command to Redis may take before it fails as transient.";
     batch_size: usize = |text| parse::number(text, 1..=100_000), "OUTBOX_BATCH_SIZE", COUNT, "500",

@@ -12,7 +12,11 @@ use crate::link::{Arg, Script};
 
 macro_rules! script {
     ($name:literal) => {
+        script!($name, "")
+    };
+    ($name:literal, $head:literal) => {
         Script::new(concat!(
+            $head,
             include_str!("../scripts/moment.lua"),
             include_str!("../scripts/dedup/ids.lua"),
             include_str!(concat!("../scripts/dedup/", $name, ".lua")),
@@ -21,7 +25,8 @@ macro_rules! script {
 }
 
 pub(super) static CLAIM: Script = script!("claim");
-pub(super) static COMPLETE: Script = script!("complete");
+/// A claim takes more memory than what is left of it once it is done: a full server may complete.
+pub(super) static COMPLETE: Script = script!("complete", "#!lua flags=allow-oom\n");
 pub(super) static EXTEND: Script = script!("extend");
 pub(super) static RELEASE: Script = script!("release");
 pub(super) static RECORD: Script = script!("record");

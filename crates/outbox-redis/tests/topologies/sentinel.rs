@@ -1,0 +1,190 @@
+//! A primary, a replica, and a Sentinel that promotes the one when the other is gone.
+
+use outbox_core::policy::Window;
+use outbox_core::ports::RateLimiter;
+use outbox_redis::{RedisFixedWindowLimiter, RedisLimiterConfig};
+use outbox_redis_harness::RedisServer;
+
+use super::*;
+
+struct Group {
+    primary: RedisServer,
+    replica: RedisServer,
+    sentinel: RedisServer,
+}
+
+impl Group {
+    async fn start() -> Result<Self, BoxError> {
+        let primary = RedisServer::start(&[]).await?;
+        let port = primary.port().to_string();
+        let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &port]).await?;
+        let sentinel = RedisServer::sentinel(primary.port()).await?;
+        let group = Self {
+            primary,
+            replica,
+            sentinel,
+        };
+        group.is_watched().await?;
+        Ok(group)
+    }
+
+    /// Waits until the Sentinel knows the replica, and the replica has all of the primary.
+    async fn is_watched(&self) -> Tested {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let mut wire = self.sentinel.wire().await?;
+            let known = wire
+                .command(&["SENTINEL", "REPLICAS", "main"])
+                .await?
+                .list();
+            let info = self
+                .replica
+                .wire()
+                .await?
+                .command(&["INFO", "replication"])
+                .await?;
+            let synced = info
+                .text()
+                .unwrap_or_default()
+                .contains("master_link_status:up");
+            if known.len() == 1 && synced {
+                return Ok(());
+            }
+            assert!(Instant::now() < until, "no group: {known:?}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn url(&self) -> String {
+        let port = self.sentinel.port();
+        format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main")
+    }
+
+    /// Cuts the replica off, so that nothing more reaches it.
+    async fn stop_replication(&self) -> Tested {
+        let mut wire = self.primary.wire().await?;
+        wire.command(&["ACL", "SETUSER", "default", "-psync", "-sync"])
+            .await?;
+        let killed = wire.command(&["CLIENT", "KILL", "TYPE", "replica"]).await?;
+        assert_eq!(killed.number(), Some(1));
+        Ok(())
+    }
+
+    async fn cache(&self) -> Result<(RedisStore, RedisDeduplicationCache), BoxError> {
+        let store = RedisStore::open_with(options(self.url())).await?;
+        let cache = RedisDeduplicationCache::open(&store, "watched").await?;
+        Ok((store, cache))
+    }
+
+    /// How many of `ids` are remembered by whoever is the primary now.
+    async fn known(cache: &RedisDeduplicationCache, ids: &[MessageId]) -> Result<usize, BoxError> {
+        let mut known = 0;
+        for id in ids {
+            let done = soon(async || cache.is_processed(*id, NOW).await).await?;
+            known += usize::from(done);
+        }
+        Ok(known)
+    }
+}
+
+#[tokio::test]
+async fn a_failover_is_followed_and_the_old_primary_comes_back_as_a_replica() -> Tested {
+    let mut group = Group::start().await?;
+    let (_store, cache) = group.cache().await?;
+    let ids = ids(600);
+    for id in &ids[..200] {
+        assert!(process(&cache, *id).await?);
+    }
+    group.primary.kill().await?;
+    let away = Instant::now();
+    for id in &ids[200..400] {
+        assert!(soon(async || process(&cache, *id).await).await?);
+    }
+    assert!(away.elapsed() < PATIENCE, "{:?}", away.elapsed());
+    // All of them were sent one by one, and had reached the replica but for the last few.
+    assert!(Group::known(&cache, &ids[..200]).await? > 150);
+    assert_eq!(Group::known(&cache, &ids[200..400]).await?, 200);
+
+    group.primary.restart().await?;
+    let until = Instant::now() + PATIENCE;
+    while !is_replica(&group.primary).await? {
+        assert!(Instant::now() < until, "two primaries");
+        sleep(Duration::from_millis(50)).await;
+    }
+    for id in &ids[400..] {
+        assert!(soon(async || process(&cache, *id).await).await?);
+    }
+    assert_eq!(Group::known(&cache, &ids[200..]).await?, 400);
+    Ok(())
+}
+
+async fn is_replica(server: &RedisServer) -> Result<bool, BoxError> {
+    let info = server
+        .wire()
+        .await?
+        .command(&["INFO", "replication"])
+        .await?;
+    Ok(info.text().unwrap_or_default().contains("role:slave"))
+}
+
+#[tokio::test]
+async fn a_primary_that_falls_silent_is_left_for_the_one_that_is_promoted() -> Tested {
+    let group = Group::start().await?;
+    let (_store, cache) = group.cache().await?;
+    let ids = ids(100);
+    assert!(process(&cache, ids[0]).await?);
+    group.primary.freeze().await?;
+    for id in &ids[1..] {
+        soon(async || process(&cache, *id).await).await?;
+    }
+    group.primary.thaw().await?;
+    assert_eq!(Group::known(&cache, &ids[1..]).await?, 99);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_failover_loses_is_forgotten_and_handled_again() -> Tested {
+    let mut group = Group::start().await?;
+    let (store, cache) = group.cache().await?;
+    let window = Window::Fixed(HOUR);
+    let config = RedisLimiterConfig {
+        timeout: SECOND,
+        ..RedisLimiterConfig::default()
+    };
+    let limiter = RedisFixedWindowLimiter::new(&store, "watched", 10, window, config)?;
+    let ids = ids(20);
+    for id in &ids[..10] {
+        assert!(process(&cache, *id).await?);
+    }
+    let mut wire = group.primary.wire().await?;
+    assert_eq!(
+        wire.command(&["WAIT", "1", "5000"]).await?.number(),
+        Some(1)
+    );
+    group.stop_replication().await?;
+    for id in &ids[10..] {
+        assert!(process(&cache, *id).await?);
+    }
+    limiter.allow_request(10, NOW).await?;
+    group.primary.kill().await?;
+
+    for id in &ids[10..] {
+        let claimed = soon(async || claim(&cache, *id).await).await?;
+        assert!(matches!(claimed, Claim::Acquired(_)), "{claimed:?}");
+    }
+    assert_eq!(Group::known(&cache, &ids[..10]).await?, 10);
+    let decision = limiter.allow_request(10, NOW + HOUR).await?;
+    let fresh = outbox_core::ports::RateDecision::Allowed { remaining: 0 };
+    assert_eq!(decision, fresh);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_service_that_no_sentinel_knows_is_told() -> Tested {
+    let group = Group::start().await?;
+    let url = group.url().replace("=main", "=other");
+    let opened = RedisStore::open_with(options(url)).await;
+    let error = opened.err().ok_or("nobody knows it")?;
+    assert!(error.to_string().contains("names no primary"), "{error}");
+    Ok(())
+}
