@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,6 +12,9 @@ use crate::wire::Wire;
 
 /// How long a server may take to answer after it was started, loading its data included.
 const START_TIME: Duration = Duration::from_secs(20);
+
+/// The variable that names a program in the place of `redis-server`, as `/usr/bin/valkey-server`.
+pub const SERVER_VARIABLE: &str = "OUTBOX_TEST_REDIS_SERVER";
 
 /// What a server is told that has to be told more than arguments can, in its folder.
 const CONFIG_FILE: &str = "redis.conf";
@@ -162,7 +165,8 @@ impl RedisServer {
 
 fn spawn(port: u16, folder: &Path, args: &[String]) -> Result<Child, BoxError> {
     let config = folder.join(CONFIG_FILE);
-    let child = Command::new("redis-server")
+    let program = program();
+    let child = Command::new(&program)
         .args(config.exists().then_some(config))
         .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
         .args(["--save", "", "--loglevel", "warning", "--dir"])
@@ -172,7 +176,12 @@ fn spawn(port: u16, folder: &Path, args: &[String]) -> Result<Child, BoxError> {
         .stdout(Stdio::null())
         .kill_on_drop(true)
         .spawn();
-    child.map_err(|error| format!("redis-server cannot be started: {error}").into())
+    child.map_err(|error| format!("{} cannot be started: {error}", program.display()).into())
+}
+
+/// What is started as a server: what the environment names, as another version or Valkey.
+fn program() -> PathBuf {
+    std::env::var_os(SERVER_VARIABLE).map_or_else(|| PathBuf::from("redis-server"), PathBuf::from)
 }
 
 /// A loopback port that nobody listens on now; a rival may still be faster.

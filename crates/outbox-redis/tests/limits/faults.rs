@@ -1,5 +1,7 @@
 //! Servers that crash, fall silent, are full, or hold what is not ours.
 
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
 use outbox_core::OutboxError;
 use outbox_core::id::MessageId;
 use outbox_core::memory::FailureMode;
@@ -130,17 +132,22 @@ async fn no_kill_leaves_a_counter_without_an_end() -> Tested {
     for round in 0..4 {
         let store = open(&server).await?;
         let mut tasks = JoinSet::new();
+        let taken = Arc::new(AtomicU64::new(0));
         for number in 0..40 {
             let window = Window::Fixed(HOUR);
             let name = format!("limiter-{round}-{number}");
             let limiter = RedisFixedWindowLimiter::new(&store, &name, 1_000, window, patient())?;
+            let taken = Arc::clone(&taken);
             tasks.spawn(async move {
-                for _ in 0..200 {
+                for _ in 0..1_000 {
                     limiter.allow_request(1, NOW).await.ok();
+                    taken.fetch_add(1, SeqCst);
                 }
             });
         }
-        sleep(Duration::from_millis(20 + 15 * round)).await;
+        while taken.load(SeqCst) < 5 + 40 * round {
+            tokio::task::yield_now().await;
+        }
         server.kill().await?;
         tasks.abort_all();
         server.restart().await?;
