@@ -201,75 +201,16 @@ impl Model for System {
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut next = last.clone();
-        let store = &mut next.store;
         match action {
-            Action::Commit => store.commit(self.keys[store.rows.len()]),
-            Action::Claim { relay, message } => {
-                let identity = next.relays[relay].identity;
-                if store.owner != Some(identity) {
-                    store.take_lease(identity);
-                }
-                store.claim(message);
-                let how = next.held_as(relay, message);
-                next.relays[relay]
-                    .held
-                    .push((message, next.store.epoch, how));
+            Action::Commit => {
+                let key = self.keys[next.store.rows.len()];
+                next.store.commit(key);
             }
-            Action::Send { relay, place } => {
-                let held = &mut next.relays[relay].held[place];
-                held.2 = Held::Sent;
-                let (message, epoch) = (held.0, held.1);
-                let known = |store: &Store| store.entries.iter().any(|one| one.message == message);
-                if !store.enqueue_fenced(message, epoch) && !known(store) {
-                    // Refused as stale: this relay is over.
-                    next.relays[relay].begin_anew(self.relays);
-                }
-            }
-            Action::Refuse { relay, place } => {
-                next.deaths += 1;
-                next.relays[relay].held[place].2 = Held::Refused;
-                for place in place + 1..next.relays[relay].held.len() {
-                    let (message, _, how) = next.relays[relay].held[place];
-                    if how == Held::Claimed {
-                        next.relays[relay].held[place].2 = next.held_as(relay, message);
-                    }
-                }
-            }
-            Action::Settle { relay, place } => {
-                let (message, epoch, how) = next.relays[relay].held.remove(place);
-                let end = match how {
-                    Held::Refused => End::Quarantine,
-                    Held::Back => End::Back,
-                    Held::Claimed | Held::Sent => End::Done,
-                };
-                store.settle(message, epoch, end);
-            }
-            Action::Release { relay } => {
-                store.release(next.relays[relay].identity);
-            }
-            Action::RelayDies { relay } => {
-                next.relays[relay].begin_anew(self.relays);
-                next.deaths += 1;
-            }
-            Action::Take { worker, entry } => {
-                next.tokens += 1;
-                store.deliver(entry, worker as u64, next.tokens);
-                next.workers[worker].held = Some((entry, next.tokens, false));
-            }
-            Action::Handle { worker } => {
-                if let Some(held) = &mut next.workers[worker].held {
-                    store.handle(store.entries[held.0].message);
-                    held.2 = true;
-                }
-            }
-            Action::Acknowledge { worker } => {
-                let (entry, token, _) = next.workers[worker].held.take()?;
-                store.conclude(entry, token, End::Done);
-            }
-            Action::WorkerDies { worker } => {
-                next.workers[worker] = Worker::default();
-                next.deaths += 1;
-            }
+            Action::Take { .. }
+            | Action::Handle { .. }
+            | Action::Acknowledge { .. }
+            | Action::WorkerDies { .. } => next.work(action)?,
+            _ => next.relay(action, self.relays),
         }
         Some(next)
     }
@@ -316,6 +257,91 @@ impl Model for System {
 }
 
 impl State {
+    /// What a relay does.
+    fn relay(&mut self, action: Action, relays: usize) {
+        let next = self;
+        let store = &mut next.store;
+        match action {
+            Action::Claim { relay, message } => {
+                let identity = next.relays[relay].identity;
+                if store.owner != Some(identity) {
+                    store.take_lease(identity);
+                }
+                store.claim(message);
+                let how = next.held_as(relay, message);
+                next.relays[relay]
+                    .held
+                    .push((message, next.store.epoch, how));
+            }
+            Action::Send { relay, place } => {
+                let held = &mut next.relays[relay].held[place];
+                held.2 = Held::Sent;
+                let (message, epoch) = (held.0, held.1);
+                let known = |store: &Store| store.entries.iter().any(|one| one.message == message);
+                if !store.enqueue_fenced(message, epoch) && !known(store) {
+                    // Refused as stale: this relay is over.
+                    next.relays[relay].begin_anew(relays);
+                }
+            }
+            Action::Refuse { relay, place } => {
+                next.deaths += 1;
+                next.relays[relay].held[place].2 = Held::Refused;
+                for place in place + 1..next.relays[relay].held.len() {
+                    let (message, _, how) = next.relays[relay].held[place];
+                    if how == Held::Claimed {
+                        next.relays[relay].held[place].2 = next.held_as(relay, message);
+                    }
+                }
+            }
+            Action::Settle { relay, place } => {
+                let (message, epoch, how) = next.relays[relay].held.remove(place);
+                let end = match how {
+                    Held::Refused => End::Quarantine,
+                    Held::Back => End::Back,
+                    Held::Claimed | Held::Sent => End::Done,
+                };
+                store.settle(message, epoch, end);
+            }
+            Action::Release { relay } => {
+                store.release(next.relays[relay].identity);
+            }
+            Action::RelayDies { relay } => {
+                next.relays[relay].begin_anew(relays);
+                next.deaths += 1;
+            }
+            _ => {}
+        }
+    }
+
+    /// What a worker does; `None` where it cannot.
+    fn work(&mut self, action: Action) -> Option<()> {
+        let next = self;
+        let store = &mut next.store;
+        match action {
+            Action::Take { worker, entry } => {
+                next.tokens += 1;
+                store.deliver(entry, worker as u64, next.tokens);
+                next.workers[worker].held = Some((entry, next.tokens, false));
+            }
+            Action::Handle { worker } => {
+                if let Some(held) = &mut next.workers[worker].held {
+                    store.handle(store.entries[held.0].message);
+                    held.2 = true;
+                }
+            }
+            Action::Acknowledge { worker } => {
+                let (entry, token, _) = next.workers[worker].held.take()?;
+                store.conclude(entry, token, End::Done);
+            }
+            Action::WorkerDies { worker } => {
+                next.workers[worker] = Worker::default();
+                next.deaths += 1;
+            }
+            _ => {}
+        }
+        Some(())
+    }
+
     /// How a relay holds a message that it is handed: one behind a refused one of its key goes back.
     fn held_as(&self, relay: usize, message: usize) -> Held {
         let key = self.store.rows[message].key;
