@@ -9,6 +9,8 @@ default:
 # formats everything
 fmt:
     cargo fmt --all
+    cargo fmt --all --manifest-path peers/Cargo.toml
+    cargo fmt --manifest-path peers/oxide-outbox/Cargo.toml
 
 # lints everything, as strictly as before a merge
 lint:
@@ -62,6 +64,12 @@ pipeline *args:
 # measures beside the limit; arguments choose work items, as `just bench P1 --short`
 bench *args:
     cargo bench --features sqlite --bench limits -- {{args}}
+
+# compares with other libraries; arguments choose items, as `just peers Q2000 O --short`
+peers *args:
+    cargo build --release --manifest-path peers/oxide-outbox/Cargo.toml --target-dir peers/target
+    cargo build --release --manifest-path peers/Cargo.toml
+    peers/target/release/peers {{args}}
 
 # everything that must hold before a merge
 ci:

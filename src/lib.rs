@@ -13,7 +13,8 @@
 
 pub use outbox_core::{
     HandlerError, OutboxError, PublishError, Result, consume, delivery, env, error, id, lease,
-    memory, message, observe, policy, ports, produce, publish, relay, report, signal, status, time,
+    memory, message, observe, packed, policy, ports, produce, publish, relay, report, signal,
+    status, time,
 };
 
 #[cfg(feature = "redis")]

@@ -1,8 +1,10 @@
 use std::time::Duration;
 
+use outbox::message::NewMessage;
 use outbox::ports::{Outbox, TransactionalOutbox};
-use outbox::sqlite::Synchronous;
+use outbox::sqlite::{SqliteOutbox, Synchronous};
 use sqlx::{ConnectOptions, Connection, Executor};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::Scale;
@@ -20,7 +22,7 @@ pub(crate) fn batches(scale: &Scale, report: &mut Report) {
     ] {
         let runtime = runtime();
         let (ours_path, raw_path) = (fresh(scale, "p1"), fresh(scale, "p1-raw"));
-        let store = runtime.block_on(open(&ours_path, synchronous));
+        let store = runtime.block_on(open(scale, &ours_path, synchronous));
         let outbox = runtime.block_on(outbox(&store));
         let raw = Raw::open(&raw_path, name);
         let turns = if scale.short { 10 } else { 30 };
@@ -60,48 +62,93 @@ pub(crate) fn batches(scale: &Scale, report: &mut Report) {
 
 /// P2: single appends, each awaiting its own durable commit.
 pub(crate) fn singles(scale: &Scale, report: &mut Report) {
-    for (tasks, target) in [(1, 0.9), (64, 20.0), (256, 40.0)] {
+    for (callers, target) in [
+        (Callers::Main, 0.9),
+        (Callers::Tasks(1), 0.9),
+        (Callers::Tasks(64), 20.0),
+        (Callers::Tasks(256), 40.0),
+    ] {
         let runtime = runtime();
         let (ours_path, raw_path) = (fresh(scale, "p2"), fresh(scale, "p2-raw"));
-        let store = runtime.block_on(open(&ours_path, Synchronous::Full));
+        let store = runtime.block_on(open(scale, &ours_path, Synchronous::Full));
         let outbox = runtime.block_on(outbox(&store));
         let raw = Raw::open(&raw_path, "FULL");
-        let each = if tasks == 1 { 300 } else { 100 };
-        let alone = 300;
         let mut salt = 0;
         let ours = || {
+            let work = callers.messages();
             let started = Instant::now();
-            runtime.block_on(async {
-                let callers: Vec<_> = (0..tasks)
-                    .map(|task| {
-                        let outbox = outbox.clone();
-                        tokio::spawn(async move {
-                            for number in 0..each {
-                                let one = [message(task * each + number)];
-                                outbox.append(&one).await.unwrap();
-                            }
-                        })
-                    })
-                    .collect();
-                for caller in callers {
-                    caller.await.unwrap();
-                }
-            });
+            runtime.block_on(callers.append(&outbox, work));
             started.elapsed()
         };
         let limit = || {
             salt += 1;
-            let rows = rows(alone, salt);
+            let rows = rows(ALONE, salt);
             let started = Instant::now();
             rows.iter().for_each(|row| raw.insert_one(row));
             started.elapsed()
         };
         let (ours, limit) = in_turns(scale.rounds, ours, limit);
-        let rates = ((tasks * each) as f64 / ours, alone as f64 / limit);
-        let variant = format!("single durable appends from {tasks} tasks, messages/s");
+        let rates = (callers.count() as f64 / ours, ALONE as f64 / limit);
+        let variant = format!("single durable appends from {callers}, FULL, messages/s");
         report.ratio("P2", &variant, rates, Target::AtLeast(target));
         remove(&ours_path);
         remove(&raw_path);
+    }
+}
+
+/// So many appends a round, where they come one after another.
+const ALONE: usize = 300;
+/// So many appends a round from each of several tasks.
+const EACH: usize = 100;
+
+/// Who appends.
+#[derive(Clone, Copy)]
+enum Callers {
+    /// The program's main future.
+    Main,
+    /// So many tasks at the same time.
+    Tasks(usize),
+}
+
+impl Callers {
+    fn count(self) -> usize {
+        self.messages().iter().map(Vec::len).sum()
+    }
+
+    /// What each of them appends, made beforehand, as the rows of the limit are.
+    fn messages(self) -> Vec<Vec<NewMessage>> {
+        match self {
+            Self::Main | Self::Tasks(1) => vec![messages(ALONE)],
+            Self::Tasks(tasks) => (0..tasks).map(|_| messages(EACH)).collect(),
+        }
+    }
+
+    async fn append(self, outbox: &SqliteOutbox, work: Vec<Vec<NewMessage>>) {
+        let mut callers = JoinSet::new();
+        for messages in work {
+            let outbox = outbox.clone();
+            let caller = async move {
+                for message in &messages {
+                    let one = std::slice::from_ref(message);
+                    Outbox::append(&outbox, one).await.unwrap();
+                }
+            };
+            match self {
+                Self::Main => caller.await,
+                Self::Tasks(_) => drop(callers.spawn(caller)),
+            }
+        }
+        callers.join_all().await;
+    }
+}
+
+impl std::fmt::Display for Callers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Main => f.write_str("the main future"),
+            Self::Tasks(1) => f.write_str("1 task"),
+            Self::Tasks(tasks) => write!(f, "{tasks} tasks"),
+        }
     }
 }
 
@@ -111,7 +158,7 @@ pub(crate) fn in_transaction(scale: &Scale, report: &mut Report) {
     let path = fresh(scale, "p3");
     let (mut added, mut own) = (Vec::new(), Vec::new());
     runtime.block_on(async {
-        let store = open(&path, Synchronous::Full).await;
+        let store = open(scale, &path, Synchronous::Full).await;
         let outbox = outbox(&store).await;
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
         let mut connection = options.connect().await.unwrap();

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use outbox::id::{Entropy, WorkerId};
+use outbox::id::WorkerId;
 use outbox::ports::{ClaimRequest, Flush, Outbox, Outcome, Settlement};
 use outbox::relay::{Relay, RelayConfig};
 use outbox::sqlite::{SqliteOutbox, Synchronous};
@@ -18,19 +18,19 @@ const TURNS: usize = 10;
 
 /// P4: claim and settle 500 at growing backlogs.
 pub(crate) fn claim_and_settle(scale: &Scale, report: &mut Report) {
-    let sizes: &[usize] = if scale.short {
-        &[1_000, 100_000]
-    } else {
-        &[1_000, 100_000, 1_000_000]
+    let sizes: &[usize] = match scale.backlogs.as_slice() {
+        [] if scale.short => &[1_000, 100_000],
+        [] => &[1_000, 100_000, 1_000_000, 5_000_000],
+        asked => asked,
     };
     let mut first = None;
     for backlog in sizes {
         let runtime = runtime();
         let (ours_path, raw_path) = (fresh(scale, "p4"), fresh(scale, "p4-raw"));
-        let store = runtime.block_on(open(&ours_path, Synchronous::Full));
+        let store = runtime.block_on(open(scale, &ours_path, Synchronous::Full));
         let outbox = runtime.block_on(outbox(&store));
         let raw = Raw::open(&raw_path, "FULL");
-        let owner = WorkerId::new(&Entropy::from_system());
+        let owner = WorkerId::new(&scale.entropy());
         runtime.block_on(fill(&outbox, *backlog));
         (0..backlog / BATCH).for_each(|salt| raw.insert_batch(&rows(BATCH, salt as u64)));
         let mut salt = 1 << 40;
@@ -62,9 +62,11 @@ pub(crate) fn claim_and_settle(scale: &Scale, report: &mut Report) {
             (rate(ours), rate(limit)),
             Target::AtLeast(0.45),
         );
-        let small = *first.get_or_insert(rate(ours));
-        let variant = format!("backlog {backlog} beside backlog 1000, ours");
-        report.ratio("P4", &variant, (rate(ours), small), Target::AtLeast(0.9));
+        let (smallest, small) = *first.get_or_insert((*backlog, rate(ours)));
+        if *backlog > smallest {
+            let variant = format!("backlog {backlog} beside backlog {smallest}, ours");
+            report.ratio("P4", &variant, (rate(ours), small), Target::AtLeast(0.9));
+        }
         remove(&ours_path);
         remove(&raw_path);
     }
@@ -105,10 +107,10 @@ async fn claim_once(outbox: &SqliteOutbox, owner: WorkerId) {
 
 /// P5: the relay to a publisher that does nothing.
 pub(crate) fn relay(scale: &Scale, report: &mut Report) {
-    let count = if scale.short { 50_000 } else { 200_000 };
+    let count = scale.messages(50_000, 200_000);
     let runtime = runtime();
     let (ours_path, raw_path) = (fresh(scale, "p5"), fresh(scale, "p5-raw"));
-    let store = runtime.block_on(open(&ours_path, Synchronous::Full));
+    let store = runtime.block_on(open(scale, &ours_path, Synchronous::Full));
     let outbox = runtime.block_on(outbox(&store));
     let relay = Relay::new(
         Arc::new(outbox.clone()),

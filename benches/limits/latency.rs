@@ -11,7 +11,7 @@ use outbox::message::Message;
 use outbox::ports::{Outbox, Publisher};
 use outbox::relay::{Relay, RelayConfig};
 use outbox::signal::Shutdown;
-use outbox::sqlite::Synchronous;
+use outbox::sqlite::{SqliteStore, Synchronous};
 use outbox::status::Ordering;
 use outbox::time::{Clock, SystemClock};
 
@@ -49,7 +49,7 @@ pub(crate) fn commit_to_handler(scale: &Scale, report: &mut Report) {
         ("from another process", true, (1.0, 5.0)),
     ] {
         let path = fresh(scale, "p9");
-        let mut waits = measure(&path, samples, other_process);
+        let mut waits = measure(scale, &path, samples, other_process);
         let (median, slow) = (quantile(&mut waits, 0.5), quantile(&mut waits, 0.99));
         let variant = |what: &str| format!("commit to handler {name}, {what}, ms");
         report.absolute("P9", &variant("p50"), median, Target::AtMost(targets.0));
@@ -58,10 +58,10 @@ pub(crate) fn commit_to_handler(scale: &Scale, report: &mut Report) {
     }
 }
 
-fn measure(path: &Path, samples: usize, other_process: bool) -> Vec<f64> {
+fn measure(scale: &Scale, path: &Path, samples: usize, other_process: bool) -> Vec<f64> {
     let arrivals = Arrivals::default();
     let committed = runtime().block_on(async {
-        let store = open(path, Synchronous::Full).await;
+        let store = open(scale, path, Synchronous::Full).await;
         let outbox = outbox(&store).await;
         let publisher = Arc::new(arrivals.clone());
         let relay = Relay::new(Arc::new(outbox.clone()), publisher, RelayConfig::default());
@@ -132,7 +132,7 @@ pub(crate) fn child(arguments: &[String]) {
         panic!("a path and a number")
     };
     let committed = runtime().block_on(async {
-        let store = open(Path::new(path), Synchronous::Full).await;
+        let store = SqliteStore::open(path).await.unwrap();
         let outbox = outbox(&store).await;
         append(&outbox, samples.parse().unwrap()).await
     });

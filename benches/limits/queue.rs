@@ -4,7 +4,7 @@ use std::time::Duration;
 use outbox::HandlerError;
 use outbox::consume::{Consumer, ConsumerConfig, Worker, WorkerConfig};
 use outbox::delivery::Delivery;
-use outbox::id::{Entropy, MessageId};
+use outbox::id::MessageId;
 use outbox::message::Message;
 use outbox::ports::Queue;
 use outbox::signal::Shutdown;
@@ -21,10 +21,10 @@ const BATCH: usize = 500;
 
 /// P8: the embedded queue, from enqueue to handled by a handler that does nothing.
 pub(crate) fn enqueue_to_handled(scale: &Scale, report: &mut Report) {
-    let count = if scale.short { 20_000 } else { 100_000 };
+    let count = scale.messages(20_000, 100_000);
     let runtime = runtime();
     let (ours_path, raw_path) = (fresh(scale, "p8"), fresh(scale, "p8-raw"));
-    let store = runtime.block_on(open(&ours_path, Synchronous::Full));
+    let store = runtime.block_on(open(scale, &ours_path, Synchronous::Full));
     let queue = runtime
         .block_on(SqliteQueue::open(&store, SqliteQueueConfig::named("bench")))
         .unwrap();
@@ -39,7 +39,7 @@ pub(crate) fn enqueue_to_handled(scale: &Scale, report: &mut Report) {
     let raw = Raw::open(&raw_path, "FULL");
     let mut salt = 0;
     let ours = || {
-        let batches = batches(count);
+        let batches = batches(scale, count);
         let started = Instant::now();
         let done = runtime.block_on(through(&queue, &worker, batches));
         assert_eq!(done, count as u64);
@@ -93,8 +93,8 @@ async fn through(queue: &SqliteQueue, worker: &Worker, batches: Vec<Vec<Message>
     done
 }
 
-fn batches(count: usize) -> Vec<Vec<Message>> {
-    let entropy = Entropy::from_system();
+fn batches(scale: &Scale, count: usize) -> Vec<Vec<Message>> {
+    let entropy = scale.entropy();
     let now = SystemClock.now();
     let all: Vec<_> = (0..count)
         .map(|number| Message::appended(&message(number), MessageId::new(now, &entropy), now))

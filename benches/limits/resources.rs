@@ -1,4 +1,3 @@
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use outbox::delivery::Delivery;
 use outbox::ports::Flush;
 use outbox::relay::{Relay, RelayConfig};
 use outbox::signal::Shutdown;
-use outbox::sqlite::{SqliteQueue, SqliteQueueConfig, Synchronous};
+use outbox::sqlite::{SqliteQueue, SqliteQueueConfig, SqliteStore, Synchronous};
 
 use crate::Scale;
 use crate::claim::fill;
@@ -21,7 +20,7 @@ pub(crate) fn idle(scale: &Scale, report: &mut Report) {
     let seconds = if scale.short { 10 } else { 60 };
     let path = fresh(scale, "p10");
     let spent = runtime().block_on(async {
-        let store = open(&path, Synchronous::Full).await;
+        let store = open(scale, &path, Synchronous::Full).await;
         let outbox = outbox(&store).await;
         let queue = SqliteQueue::open(&store, SqliteQueueConfig::named("bench"))
             .await
@@ -55,7 +54,7 @@ pub(crate) fn idle(scale: &Scale, report: &mut Report) {
 
 /// P11 and P13: resident memory of a relay that drains a million messages, and bytes written.
 pub(crate) fn memory_and_bytes(scale: &Scale, report: &mut Report) {
-    let count = if scale.short { 100_000 } else { 1_000_000 };
+    let count = scale.messages(100_000, 1_000_000);
     let path = fresh(scale, "p11");
     let output = Command::new(std::env::current_exe().unwrap())
         .args([
@@ -83,7 +82,7 @@ pub(crate) fn memory_and_bytes(scale: &Scale, report: &mut Report) {
     report.ratio(
         "P13",
         variant,
-        (bytes / f64::from(count), stored),
+        (bytes / count as f64, stored),
         Target::AtMost(6.0),
     );
     remove(&path);
@@ -96,7 +95,7 @@ pub(crate) fn child_drain(arguments: &[String]) {
     };
     let count: usize = count.parse().unwrap();
     runtime().block_on(async {
-        let store = open(Path::new(path), Synchronous::Full).await;
+        let store = SqliteStore::open(path).await.unwrap();
         let outbox = outbox(&store).await;
         fill(&outbox, count).await;
         let relay = Relay::new(Arc::new(outbox), Arc::new(Nowhere), RelayConfig::default());

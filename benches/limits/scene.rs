@@ -54,10 +54,15 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-pub(crate) async fn open(path: &std::path::Path, synchronous: Synchronous) -> SqliteStore {
-    SqliteStore::open_with(SqliteOptions::new(path).synchronous(synchronous))
-        .await
-        .unwrap()
+pub(crate) async fn open(
+    scale: &Scale,
+    path: &std::path::Path,
+    synchronous: Synchronous,
+) -> SqliteStore {
+    let options = SqliteOptions::new(path)
+        .synchronous(synchronous)
+        .entropy(scale.entropy());
+    SqliteStore::open_with(options).await.unwrap()
 }
 
 pub(crate) async fn outbox(store: &SqliteStore) -> SqliteOutbox {

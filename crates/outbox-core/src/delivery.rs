@@ -29,6 +29,9 @@ pub struct Delivery {
     pub receipt: Receipt,
     /// The number of this attempt, from 1; delays for limits and breakers are not counted.
     pub attempt: u32,
+    /// How often its holder's lease ended and another took it over, since an attempt was last
+    /// settled as failed. One that is taken over again and again may kill those who handle it.
+    pub takeovers: u32,
     /// The last failed attempt's record, where there was one.
     pub last_failure: Option<AttemptRecord>,
     /// When the message entered the queue.

@@ -10,6 +10,7 @@ pub mod lease;
 pub mod memory;
 pub mod message;
 pub mod observe;
+pub mod packed;
 pub mod policy;
 pub mod ports;
 pub mod produce;

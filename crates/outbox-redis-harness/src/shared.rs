@@ -53,7 +53,7 @@ impl Shared {
     pub async fn in_container() -> Result<Self, BoxError> {
         let container = RedisContainer::start().await?;
         Ok(Self {
-            url: container.url().await?,
+            url: container.url().to_owned(),
             source: "a container".to_owned(),
             _running: Some(Box::new(container)),
         })

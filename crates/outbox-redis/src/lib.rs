@@ -10,8 +10,6 @@
 //! replica. Turn on `appendonly yes`, keep `maxmemory-policy noeviction`, and keep published
 //! messages in the outbox for a while.
 
-#![allow(dead_code, reason = "the ports that stand on these follow")]
-
 mod dedup;
 mod error;
 mod health;
@@ -19,7 +17,9 @@ mod keys;
 mod link;
 mod options;
 mod probe;
+mod queue;
 mod rate_limit;
+mod reader;
 mod store;
 mod time_source;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
@@ -27,6 +27,7 @@ mod tls;
 
 pub use dedup::{CompactLayout, DedupLayout, RedisDeduplicationCache};
 pub use options::{Eviction, RedisOptions};
+pub use queue::{RedisQueue, RedisQueueConfig};
 pub use rate_limit::{
     RedisDailyRateLimiter, RedisFixedWindowLimiter, RedisGcraLimiter, RedisLimiterConfig,
 };

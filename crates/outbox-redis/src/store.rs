@@ -1,11 +1,10 @@
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fred::types::Builder;
 use outbox_core::error::{OutboxError, Result};
+use outbox_core::signal::Shutdown;
 use outbox_core::time::Timestamp;
-use tokio::runtime::Handle;
 
 use crate::error::{At, Fault};
 use crate::keys::Keys;
@@ -36,8 +35,13 @@ struct Inner {
     builder: Builder,
     place: String,
     link: Link,
-    closed: AtomicBool,
+    /// Connections of readers that read nothing at the moment.
+    idle: Mutex<Vec<Link>>,
+    closed: Shutdown,
 }
+
+/// The most idle connections that are kept.
+const KEPT: usize = 64;
 
 impl RedisStore {
     /// Opens the server at `url` with the default options.
@@ -82,7 +86,8 @@ impl RedisStore {
             builder,
             place,
             link,
-            closed: AtomicBool::new(false),
+            idle: Mutex::default(),
+            closed: Shutdown::new(),
         })))
     }
 
@@ -92,20 +97,25 @@ impl RedisStore {
         &self.0.place
     }
 
-    /// Closes all connections, once what was sent is answered; whatever stands on this store answers
-    /// [`OutboxError::Closed`] from then on.
+    /// Closes all connections, once what was sent is answered; who waits on the server is woken.
+    /// Whatever stands on this store answers [`OutboxError::Closed`] from then on.
     ///
     /// # Cancel safety
     /// A dropped call leaves the store closed, and perhaps a connection that closes with the runtime.
     pub async fn close(&self) {
-        if !self.0.closed.swap(true, Ordering::AcqRel) {
-            self.0.link.quit().await;
+        if self.0.closed.is_triggered() {
+            return;
         }
+        self.0.closed.trigger();
+        for link in self.0.drain_idle() {
+            link.quit().await;
+        }
+        self.0.link.quit().await;
     }
 
     /// The connection that all commands share, but those that wait on the server.
     pub(crate) fn link(&self) -> Result<&Link, Fault> {
-        if self.0.closed.load(Ordering::Acquire) {
+        if self.0.closed.is_triggered() {
             return Err(OutboxError::Closed.into());
         }
         Ok(&self.0.link)
@@ -121,6 +131,33 @@ impl RedisStore {
         self.0.options.clock().moment(now)
     }
 
+    /// A connection of its own, for one who waits on the server.
+    pub(crate) async fn connect(&self) -> Result<Link, Fault> {
+        Link::connect(&self.0.builder, self.0.options.timeout()).await
+    }
+
+    /// An idle connection of a reader, where there is one.
+    pub(crate) fn take_idle(&self) -> Result<Option<Link>, Fault> {
+        self.link()?;
+        Ok(self.0.idle().pop())
+    }
+
+    /// Keeps a connection on which nothing is on its way for the next reader; whether it is kept.
+    pub(crate) fn give_idle(&self, link: &Link) -> bool {
+        let mut idle = self.0.idle();
+        let kept = !self.0.closed.is_triggered() && idle.len() < KEPT;
+        if kept {
+            idle.push(link.clone());
+        }
+        kept
+    }
+
+    /// Waits until the store is closed.
+    pub(crate) async fn closing(&self) -> Fault {
+        self.0.closed.triggered().await;
+        OutboxError::Closed.into()
+    }
+
     pub(crate) async fn ping(&self) -> Result<()> {
         let ping = async {
             let link = self.link()?;
@@ -130,16 +167,26 @@ impl RedisStore {
     }
 }
 
+impl Inner {
+    fn idle(&self) -> MutexGuard<'_, Vec<Link>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn drain_idle(&self) -> Vec<Link> {
+        std::mem::take(&mut *self.idle())
+    }
+}
+
 /// The driver keeps connections that nobody closed for as long as the process lives.
 impl Drop for Inner {
     fn drop(&mut self) {
-        let Ok(runtime) = Handle::try_current() else {
+        if self.closed.is_triggered() {
             return;
-        };
-        if !self.closed.load(Ordering::Acquire) {
-            let link = self.link.clone();
-            runtime.spawn(async move { link.quit().await });
         }
+        for link in self.drain_idle() {
+            link.close_soon();
+        }
+        self.link.close_soon();
     }
 }
 

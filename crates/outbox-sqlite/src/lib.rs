@@ -10,6 +10,7 @@
 //! by its value, and so prepares the statement anew with every value, which costs more than many of
 //! them do.
 
+mod answer;
 mod codec;
 mod connect;
 mod dedup;

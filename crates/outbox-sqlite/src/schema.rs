@@ -27,6 +27,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "queue",
         sql: include_str!("../migrations/0002_queue.sql"),
     },
+    Migration {
+        version: 3,
+        name: "takeovers",
+        sql: include_str!("../migrations/0003_takeovers.sql"),
+    },
 ];
 
 /// The record of what was done; a table of its own, so that the application's migrations and ours

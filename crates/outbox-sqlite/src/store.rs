@@ -1,7 +1,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use outbox_core::error::{OutboxError, Result};
@@ -48,6 +48,8 @@ struct Inner {
     readers: Arc<Readers>,
     callers: SqlitePool,
     wake: Wake,
+    /// Whether something was appended in a transaction of a caller's since one was committed.
+    appended: AtomicBool,
     watcher: OnceLock<Option<Watcher>>,
     outbox: outbox::Shared,
     rooms: queue::Rooms,
@@ -123,6 +125,7 @@ impl SqliteStore {
             }),
             callers: unit::pool(&options),
             wake: Wake::new(),
+            appended: AtomicBool::new(false),
             watcher: OnceLock::new(),
             outbox: outbox::Shared::default(),
             rooms: queue::Rooms::default(),
@@ -153,6 +156,16 @@ impl SqliteStore {
     /// Says that a commit of this store may have made something claimable.
     pub(crate) fn announce(&self) {
         self.0.wake.notify();
+    }
+
+    /// Says that something was appended in a transaction that its caller will commit.
+    pub(crate) fn note_appended(&self) {
+        self.0.appended.store(true, Ordering::Release);
+    }
+
+    /// Whether something was appended since this was asked last.
+    pub(crate) fn take_appended(&self) -> bool {
+        self.0.appended.swap(false, Ordering::AcqRel)
     }
 
     /// The signal that something may have become claimable, for those who listen: from the first

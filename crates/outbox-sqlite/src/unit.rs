@@ -59,31 +59,49 @@ impl UnitOfWork for SqliteStore {
     type Tx = SqliteConnection;
 
     async fn begin(&self) -> Result<SqliteTransaction> {
-        let begin = async {
-            let turn = self.turn().await?;
-            let transaction = self.callers().begin_with("BEGIN IMMEDIATE").await?;
-            Ok::<_, Fault>(SqliteTransaction { transaction, turn })
-        };
-        begin.await.at(self, "begin")
+        self.begin_unit().await.at(self, "begin")
     }
 
     fn connection<'a>(&self, open: &'a mut SqliteTransaction) -> &'a mut SqliteConnection {
-        &mut open.transaction
+        open.connection()
     }
 
     async fn commit(&self, open: SqliteTransaction) -> Result<()> {
-        let SqliteTransaction { transaction, turn } = open;
-        let committed = transaction.commit().await;
-        drop(turn);
-        committed.map_err(Fault::from).at(self, "commit")?;
-        self.announce();
-        Ok(())
+        self.commit_unit(open).await.at(self, "commit")
     }
 
     async fn rollback(&self, open: SqliteTransaction) -> Result<(), BoxError> {
         let rolled_back = open.transaction.rollback().await;
         rolled_back.map_err(Fault::from).at(self, "roll back")?;
         Ok(())
+    }
+}
+
+impl SqliteStore {
+    /// Begins a transaction, once it is this caller's turn.
+    pub(crate) async fn begin_unit(&self) -> Result<SqliteTransaction, Fault> {
+        let turn = self.turn().await?;
+        let transaction = self.callers().begin_with("BEGIN IMMEDIATE").await?;
+        Ok(SqliteTransaction { transaction, turn })
+    }
+
+    /// Commits a transaction; wakes those who wait for messages where any were appended.
+    pub(crate) async fn commit_unit(&self, open: SqliteTransaction) -> Result<(), Fault> {
+        let SqliteTransaction { transaction, turn } = open;
+        let appended = self.take_appended();
+        let committed = transaction.commit().await;
+        drop(turn);
+        if appended {
+            self.announce();
+        }
+        Ok(committed?)
+    }
+}
+
+impl SqliteTransaction {
+    /// The connection inside the transaction.
+    pub(crate) fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.transaction
     }
 }
 

@@ -144,6 +144,7 @@ fn delivery(number: u8) -> Delivery {
             token: 1,
         },
         attempt: 1,
+        takeovers: 0,
         last_failure: None,
         enqueued_at: Timestamp::EPOCH,
     }

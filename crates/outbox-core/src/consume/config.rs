@@ -96,6 +96,11 @@ pub struct WorkerConfig {
     /// How long deliveries are leased unless they are extended, at a third of this time; 3 s by
     /// default. It bounds the time until another worker takes over from a dead one.
     pub lease: Duration,
+    /// How often in a row a delivery may be taken over from workers that died with it before it goes
+    /// to quarantine, with the kind `takeovers`: its handler seems to kill its process; 5 by
+    /// default. From the second takeover on, a worker holds one such delivery at a time, so that it
+    /// takes no other with it.
+    pub max_takeovers: u32,
     /// How long one call waits for deliveries, and how often an idle worker looks for those of dead
     /// ones where the queue cannot tell when; 30 s by default.
     pub safety_poll: Duration,
@@ -113,6 +118,7 @@ impl Default for WorkerConfig {
             batch: 500,
             serial_keys: true,
             lease: Duration::from_secs(3),
+            max_takeovers: 5,
             safety_poll: Duration::from_secs(30),
             grace: Duration::from_secs(10),
             hook_timeout: Duration::from_secs(5),

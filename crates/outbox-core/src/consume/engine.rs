@@ -48,6 +48,8 @@ pub(super) struct Engine<'a> {
     decided: Vec<Decided>,
     /// The receipts that the running settlement is about.
     settling: Vec<Receipt>,
+    /// Whether suspects are among them: none is handled before they are gone.
+    suspects_leave: bool,
     timers: Timers,
     busy: Busy,
     desk: ReportDesk,
@@ -64,6 +66,7 @@ struct Running {
     receipt: Receipt,
     claim: Option<(crate::id::MessageId, ClaimToken)>,
     key: Option<String>,
+    suspect: bool,
     abort: Option<AbortHandle>,
 }
 
@@ -119,6 +122,7 @@ impl<'a> Engine<'a> {
             busy_keys: BTreeSet::new(),
             decided: Vec::new(),
             settling: Vec::new(),
+            suspects_leave: false,
             timers: Timers {
                 recover: now,
                 heartbeat: now + worker.config.lease / 3,

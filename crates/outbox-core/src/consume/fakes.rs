@@ -16,6 +16,7 @@ pub(super) fn delivery(new: &NewMessage) -> Delivery {
             token: 1,
         },
         attempt: 1,
+        takeovers: 0,
         last_failure: None,
         enqueued_at: Timestamp::EPOCH,
     }

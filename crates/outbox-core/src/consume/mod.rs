@@ -10,6 +10,7 @@ mod fakes;
 mod router;
 #[cfg(feature = "tower")]
 mod service;
+mod suspect;
 mod worker;
 
 pub use config::{ConsumerConfig, Semantics, WorkerConfig};

@@ -33,6 +33,7 @@ struct Entry {
     message: Message,
     enqueued_at: Timestamp,
     failures: u32,
+    takeovers: u32,
     first_failed_at: Option<Timestamp>,
     history: Vec<AttemptRecord>,
     standing: Standing,
@@ -66,6 +67,7 @@ impl Entries {
             message: message.clone(),
             enqueued_at: now,
             failures: 0,
+            takeovers: 0,
             first_failed_at: None,
             history: Vec::new(),
             standing: Standing::Ready,
@@ -116,6 +118,11 @@ impl Entries {
         let ended = self.leased.iter().take_while(|(until, _)| *until <= now);
         let mut chosen: Vec<_> = ended.take(max).map(|(_, id)| *id).collect();
         chosen.sort_unstable();
+        for id in &chosen {
+            if let Some(entry) = self.entries.get_mut(id) {
+                entry.takeovers += 1;
+            }
+        }
         self.hand_out(&chosen, holder, now)
     }
 
@@ -289,6 +296,7 @@ impl Entry {
             message: self.message.clone(),
             receipt,
             attempt: self.failures + 1,
+            takeovers: self.takeovers,
             last_failure: self.history.last().cloned(),
             enqueued_at: self.enqueued_at,
         }
@@ -296,6 +304,7 @@ impl Entry {
 
     fn failed(&mut self, failure: AttemptRecord) {
         self.failures += 1;
+        self.takeovers = 0;
         self.first_failed_at.get_or_insert(failure.at);
         failure.push_to(&mut self.history);
     }

@@ -116,7 +116,8 @@ pub enum DeliveryOutcome {
 ///   that refused a message for want of room.
 /// - **`recover_stuck`** takes over entries whose lease has ended, all of them in the end: busy entries
 ///   hide none.
-/// - The attempt number and the last failure travel with the entry.
+/// - The attempt number and the last failure travel with the entry, and so does the number of times
+///   that it was taken over: each counts, a settled failure sets it back to 0, a delay leaves it.
 ///
 /// # Cancel safety
 /// A dropped `dequeue` or `recover_stuck` may have leased entries: they come back when their lease

@@ -260,6 +260,7 @@ impl<'a> Engine<'a> {
             claim: self.claim.running || self.stopping.is_some(),
             purge: self.busy.purging || self.stopping.is_some(),
             heartbeat: self.busy.extending || self.unsettled.is_empty(),
+            give_back: !self.is_idle() || self.stopping.is_some(),
         }
     }
 

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use crate::policy::Pause;
 use crate::time::Timestamp;
 
@@ -13,6 +15,8 @@ pub(super) struct Timers {
     pub(super) purge: Timestamp,
     /// The next extension of the lease, where something is claimed.
     pub(super) heartbeat: Option<Timestamp>,
+    /// When the lease is given back, where there is nothing to do meanwhile.
+    pub(super) give_back: Option<Timestamp>,
     /// The rest that a store gets when it failed.
     pub(super) rest: Pause,
 }
@@ -24,8 +28,15 @@ impl Timers {
             poll: now + config.safety_poll,
             purge: now + config.purge_interval,
             heartbeat: None,
+            give_back: None,
             rest: Pause::default(),
         }
+    }
+
+    /// Notes that messages were claimed at `at`, where there were none before.
+    pub(super) fn claimed(&mut self, at: Timestamp, lease: Duration) {
+        self.heartbeat = Some(at + lease / 3);
+        self.give_back = None;
     }
 
     /// Notes that something will be due at `at`.
@@ -46,6 +57,7 @@ impl Timers {
             unless(attended.claim, Some(self.poll)),
             unless(attended.purge, Some(self.purge)),
             unless(attended.heartbeat, self.heartbeat),
+            unless(attended.give_back, self.give_back),
             self.rest.until(now),
             other,
         ]
@@ -60,4 +72,5 @@ pub(super) struct Attended {
     pub(super) claim: bool,
     pub(super) purge: bool,
     pub(super) heartbeat: bool,
+    pub(super) give_back: bool,
 }

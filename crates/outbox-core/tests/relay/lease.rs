@@ -150,3 +150,35 @@ async fn a_stop_does_not_wait_longer_than_its_grace() {
     assert_eq!(report.unwrap().abandoned, 1);
     assert!(started.elapsed() < 12 * SECOND);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_relay_keeps_its_lease_for_a_moment_and_gives_it_back() {
+    let world = World::new(19);
+    world.append(&[text(0)]).await;
+    let relay = world.relay(&Arc::new(Sink::healthy()), RelayConfig::default());
+    let shutdown = Shutdown::new();
+    let rival = outbox_core::id::WorkerId::new(&world.entropy);
+    let is_held = async || {
+        let claim = ClaimRequest {
+            owner: rival,
+            max: 1,
+            lease: SECOND,
+            now: world.clock.now(),
+            paused_topics: Vec::new(),
+        };
+        let report = world.outbox.claim(&claim).await.unwrap();
+        assert!(report.leased.is_empty());
+        report.next_due.is_some()
+    };
+    let watch = async {
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            held.push(is_held().await);
+        }
+        assert_eq!(held, [true, true, false, false], "a sixth of 3 s");
+        shutdown.trigger();
+    };
+    let (report, ()) = tokio::join!(relay.run(&shutdown), watch);
+    assert_eq!(report.unwrap().tally.done, 1);
+}

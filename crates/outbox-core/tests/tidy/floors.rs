@@ -27,7 +27,7 @@ const FLOORS: &[Floor] = &[
     },
     Floor {
         name: "1 (values)",
-        modules: &["lease", "status", "message", "delivery", "report"],
+        modules: &["lease", "status", "message", "packed", "delivery", "report"],
         stack: true,
         but: &[],
         without: &["async fn", ".await", "async_trait", "tokio::"],

@@ -133,6 +133,46 @@ fn items(file: &Source, start: &str) -> Vec<(String, String)> {
     begins.collect()
 }
 
+/// What spans are named by, in `observe::names`.
+const SPAN: &str = "SPAN_";
+
+#[test]
+fn every_span_is_named_by_a_constant_and_every_such_constant_names_one() {
+    let mut breaches = Vec::new();
+    let mut unused: Vec<String> = Vec::new();
+    let sources = files("crates", "rs");
+    let sources: Vec<_> = sources.iter().filter(|file| !file.is_test()).collect();
+    for file in &sources {
+        if file.path.ends_with("observe/names.rs") {
+            let names = identifiers(&file.text).filter(|name| name.starts_with(SPAN));
+            unused.extend(names.map(str::to_owned));
+        }
+    }
+    for file in &sources {
+        for (place, _) in file.text.match_indices("_span!(") {
+            let named = file.text[place..]
+                .trim_start_matches("_span!(")
+                .trim_start();
+            match named.strip_prefix("names::") {
+                Some(rest) if rest.starts_with(SPAN) => {
+                    let name = identifiers(rest).next().unwrap_or_default();
+                    unused.retain(|known| known != name);
+                }
+                _ => breaches.push(format!(
+                    "{}: a span is not named by a constant of observe::names",
+                    file.path
+                )),
+            }
+        }
+    }
+    breaches.extend(
+        unused
+            .iter()
+            .map(|name| format!("no span is named by `{name}`")),
+    );
+    assert_tidy(&breaches);
+}
+
 #[test]
 fn a_name_is_judged_by_its_words() {
     for fine in [

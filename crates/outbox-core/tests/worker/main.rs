@@ -8,3 +8,4 @@ mod handling;
 mod layers;
 mod lease;
 mod stage;
+mod takeovers;

@@ -20,6 +20,7 @@ use fred::types::{Builder, ClusterHash, CustomCommand};
 pub(crate) use fred::types::Value as Arg;
 pub(crate) use reply::Reply;
 pub(crate) use script::Script;
+use tokio::runtime::Handle;
 
 use crate::error::{Answer, Fault};
 
@@ -38,6 +39,19 @@ pub(crate) struct Link {
     reviving: Arc<AtomicBool>,
 }
 
+/// A connection in the making, which is closed where nobody waits for it any more.
+struct Connecting(Option<Client>);
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        if let Some(client) = self.0.take() {
+            spawn(async move {
+                client.quit().await.ok();
+            });
+        }
+    }
+}
+
 /// How a command is sent.
 struct Sending<'a> {
     name: &'static str,
@@ -51,7 +65,9 @@ impl Link {
     /// Connects as `builder` says, and fails at once where that cannot be done.
     pub(crate) async fn connect(builder: &Builder, timeout: Duration) -> Result<Self, Fault> {
         let client = builder.build()?;
+        let mut connecting = Connecting(Some(client.clone()));
         client.init().await?;
+        connecting.0 = None;
         Ok(Self {
             client,
             timeout,
@@ -125,6 +141,22 @@ impl Link {
         self.client.quit().await.ok();
     }
 
+    /// Closes the connection once what was sent is answered, without waiting for that.
+    pub(crate) fn close_soon(&self) {
+        let link = self.clone();
+        spawn(async move { link.quit().await });
+    }
+
+    /// Closes the connection without regard to what it waits for, soon.
+    pub(crate) fn abandon(&self) {
+        let link = self.clone();
+        spawn(async move {
+            // A command that waits on the server would hold up the farewell.
+            link.client.force_reconnection().await.ok();
+            link.quit().await;
+        });
+    }
+
     /// Makes a connection anew that did not answer in time: replies come in order, so that nothing
     /// more is to be expected of it, and the driver itself sees no end of one whose other side is
     /// gone without a word as long as there is something to write. One who is in a hurry asks first.
@@ -189,5 +221,12 @@ fn once(timeout: Duration) -> Options {
         max_attempts: Some(1),
         timeout: Some(timeout),
         ..Options::default()
+    }
+}
+
+/// Has the runtime run `work`. Without one nobody is left who could: the driver's tasks are gone, too.
+fn spawn(work: impl Future<Output = ()> + Send + 'static) {
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(work);
     }
 }

@@ -2,16 +2,25 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use outbox_core::testing::{DedupHarness, Kit, dedup_cases};
+use outbox_core::testing::{DedupHarness, Kit, QueueHarness, dedup_cases, queue_cases};
 
 mod dedup;
+mod dump;
+mod queue;
 mod rate_limit;
 mod server;
 
 fn main() -> ExitCode {
     let compact: Arc<dyn DedupHarness> = Arc::new(dedup::RedisHarness::compact());
     let capabilities = compact.capabilities();
+    let fan_out: Arc<dyn QueueHarness> = Arc::new(queue::RedisHarness {
+        fan_out: true,
+        ..Default::default()
+    });
+    let queue = fan_out.capabilities();
     Kit::new("redis")
+        .queue(queue::RedisHarness::default())
+        .with("queue-fan-out", fan_out, &queue, queue_cases())
         .dedup(dedup::RedisHarness::plain())
         .with("dedup-compact", compact, &capabilities, dedup_cases())
         .rate_limit(rate_limit::RedisHarness::default())

@@ -26,6 +26,14 @@ impl Server {
 }
 
 impl Place {
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// A store on moments that cases make up.
     pub(crate) async fn store(&self) -> Result<RedisStore, BoxError> {
         let options = RedisOptions::new(&self.url)

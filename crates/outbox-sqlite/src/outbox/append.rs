@@ -8,6 +8,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::draft::{Draft, fit_one_statement, pack};
+use crate::answer;
 use crate::codec::jsonb::{self, Object};
 use crate::error::{FOREIGN_KEY, Fault, NOT_NULL};
 use crate::store::Writer;
@@ -23,7 +24,7 @@ pub(super) async fn in_own_transaction(
 ) -> Result<Vec<Appended>, Fault> {
     if no_keys(drafts) && fit_one_statement(drafts) {
         let inserted = match drafts {
-            [draft] => insert_one(writer.connection(), draft, INSERT_ONE).await,
+            [draft] => insert_one(writer.connection(), draft, (INSERT_ONE, 1)).await,
             _ => insert(writer.connection(), drafts).await,
         };
         match inserted {
@@ -44,7 +45,7 @@ pub(super) async fn in_callers_transaction(
     drafts: &[Draft<'_>],
 ) -> Result<Vec<Appended>, Fault> {
     if let ([draft], true) = (drafts, no_keys(drafts)) {
-        match insert_one(connection, draft, INSERT_GUARDED).await {
+        match insert_one(connection, draft, (INSERT_GUARDED, 2)).await {
             Ok(()) => return Ok(all_new(drafts)),
             Err(fault) => match fault.code() {
                 Some(FOREIGN_KEY) => return Err(Fault::NotInTransaction),
@@ -66,9 +67,7 @@ pub(super) async fn in_callers_transaction(
 }
 
 fn no_keys(drafts: &[Draft<'_>]) -> bool {
-    drafts
-        .iter()
-        .all(|draft| draft.message.idempotency_key.is_none())
+    drafts.iter().all(|draft| draft.idempotency_key.is_none())
 }
 
 fn all_new(drafts: &[Draft<'_>]) -> Vec<Appended> {
@@ -84,11 +83,10 @@ async fn insert(connection: &mut SqliteConnection, drafts: &[Draft<'_>]) -> Resu
     let mut rest = drafts;
     while !rest.is_empty() {
         let (statement, taken) = pack(rest);
-        sqlx::query(statement.sql)
+        let query = sqlx::query(statement.sql)
             .bind(statement.rows)
-            .bind(statement.due_at.as_micros())
-            .execute(&mut *connection)
-            .await?;
+            .bind(statement.due_at.as_micros());
+        answer::execute(connection, query, 1).await?;
         rest = &rest[taken..];
     }
     Ok(())
@@ -109,21 +107,16 @@ const INSERT_GUARDED: &str = "\
 async fn insert_one(
     connection: &mut SqliteConnection,
     draft: &Draft<'_>,
-    sql: &'static str,
+    (sql, statements): (&'static str, usize),
 ) -> Result<(), Fault> {
-    let parts = draft.parts();
-    let mut body = Vec::with_capacity(parts.size_hint());
-    parts.write(&mut body);
-    sqlx::query(sql)
+    let query = sqlx::query(sql)
         .bind(draft.id.as_bytes().as_slice())
         .bind(i64::from(draft.waits()))
-        .bind(draft.due_at().as_micros())
+        .bind(draft.due_at.as_micros())
         .bind(draft.waiting_topic())
-        .bind(parts.ordering_key)
-        .bind(body)
-        .execute(connection)
-        .await?;
-    Ok(())
+        .bind(draft.ordering_key)
+        .bind(draft.body());
+    answer::execute(connection, query, statements).await
 }
 
 /// Appends what is new and answers what is known, inside a transaction.
@@ -141,7 +134,7 @@ async fn carefully(
     let mut appended = Vec::with_capacity(drafts.len());
     let mut new = Vec::with_capacity(drafts.len());
     for draft in drafts {
-        let key = draft.message.idempotency_key.as_deref();
+        let key = draft.idempotency_key;
         let first = key.and_then(|key| keys.get(key).copied());
         let duplicate = first.is_some() || ids.contains(&draft.id);
         if !duplicate {
@@ -190,7 +183,7 @@ async fn known_keys(
     let mut known = HashMap::new();
     let keys: Vec<&[u8]> = drafts
         .iter()
-        .filter_map(|draft| draft.message.idempotency_key.as_deref())
+        .filter_map(|draft| draft.idempotency_key)
         .map(str::as_bytes)
         .collect();
     for keys in keys.chunks(LOOKUP) {
@@ -212,7 +205,7 @@ async fn remember_keys(
     for drafts in drafts.chunks(LOOKUP) {
         let mut keys = Object::with_capacity(drafts.len() * 64);
         for draft in drafts {
-            let Some(key) = &draft.message.idempotency_key else {
+            let Some(key) = draft.idempotency_key else {
                 continue;
             };
             keys.entry(

@@ -6,6 +6,7 @@ use outbox_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
 use super::gather::Gathering;
+use super::glance;
 use super::lease::{self, Standing};
 use super::pulse::{self, Outlook, Pulse};
 use super::ready::{self, MadeReady};
@@ -22,6 +23,9 @@ pub(super) async fn claim(
     shared: &Shared,
     request: &ClaimRequest,
 ) -> Result<ClaimReport, Fault> {
+    if let Some(report) = glance::claim(store, shared, request).await? {
+        return Ok(report);
+    }
     let mut reader = store.reader().await?;
     let report = claim_on(store, shared, reader.connection(), request).await?;
     reader.finish();
@@ -126,18 +130,19 @@ async fn hold_lease(
     pulse: &Pulse,
     standing: Standing,
 ) -> Result<Option<i64>, Fault> {
-    let (owner, lease, now) = (request.owner, request.lease, request.now);
     let epoch = if standing == Standing::Ours {
-        let until = now + lease;
-        let held = lease::is_long_enough(pulse.expires_at, until, lease)
-            || lease::extend(store, shared, (owner, pulse.epoch), until).await?;
+        let held = lease::make_last(store, shared, request, pulse).await?;
         held.then_some(pulse.epoch)
     } else {
-        let taken = lease::acquire(store, shared, owner, pulse, (now, lease)).await?;
+        let times = (request.now, request.lease);
+        let taken = lease::acquire(store, shared, request.owner, pulse, times).await?;
         taken.then_some(pulse.epoch + 1)
     };
     let begun = epoch.and_then(|epoch| {
-        shared.with_session(epoch, |session| session.begin_claim(pulse.blocking))
+        shared.with_session(epoch, |session| {
+            session.calm = pulse.is_calm();
+            session.begin_claim(pulse.blocking);
+        })
     });
     Ok(epoch.filter(|_| begun.is_some()))
 }

@@ -117,6 +117,31 @@ impl Gathering<'_> {
         Ok(Some(report))
     }
 
+    /// Hands out `rows`, all fresh and readable and the first of their kind; `None` where the lease
+    /// was lost meanwhile.
+    pub(super) fn take(&self, rows: Vec<Found>) -> Option<ClaimReport> {
+        let mut out = HandedOut {
+            shared: self.shared,
+            epoch: self.epoch,
+            leased: Vec::with_capacity(rows.len()),
+        };
+        let full = rows.len() == self.request.max;
+        let batch = Batch {
+            end: rows.last().map_or(0, |row| row.seq),
+            histories: HashMap::new(),
+            rows,
+        };
+        self.hand_out(batch, &mut out, &mut Aside::default());
+        let leftover = self
+            .shared
+            .with_session(self.epoch, |session| session.again_count() > 0)?;
+        Some(ClaimReport {
+            leased: std::mem::take(&mut out.leased),
+            more: full || leftover,
+            ..ClaimReport::default()
+        })
+    }
+
     /// Rows to be read again, and behind which row the fresh ones begin. Where there are fresh ones,
     /// a part of the room is theirs: a long backlog that became ready again does not hold them up.
     fn outstanding(&self, behind: i64, room: usize, share: bool) -> Option<(Vec<i64>, i64)> {

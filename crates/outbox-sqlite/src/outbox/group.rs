@@ -7,14 +7,11 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use outbox_core::id::MessageId;
-use outbox_core::message::NewMessage;
 use outbox_core::report::Appended;
-use outbox_core::time::Timestamp;
 use tokio::sync::oneshot;
 
 use super::append::in_own_transaction;
-use super::draft::Draft;
+use super::draft::{Draft, Packed};
 use crate::error::Fault;
 use crate::store::{SqliteStore, Writer};
 
@@ -22,25 +19,21 @@ use crate::store::{SqliteStore, Writer};
 pub(super) const GROUPED: usize = 64;
 /// The most messages that share a commit.
 const SHARED_ROWS: usize = 1_000;
-/// About the most payload bytes that share a commit.
+/// About the most bytes that share a commit.
 const SHARED_BYTES: usize = 2 << 20;
 
 type Answer = Result<Vec<Appended>, Fault>;
 
-/// One caller's messages, waiting in line.
+/// One caller's messages, waiting in line; packed by the caller, so that those who come at the same
+/// time do that side by side.
 struct Waiting {
-    messages: Vec<(MessageId, NewMessage)>,
-    now: Timestamp,
+    messages: Vec<Packed>,
     answer: oneshot::Sender<Answer>,
 }
 
 impl Waiting {
     fn drafts(&self) -> impl Iterator<Item = Draft<'_>> {
-        self.messages.iter().map(|(id, message)| Draft {
-            id: *id,
-            now: self.now,
-            message,
-        })
+        self.messages.iter().map(Packed::draft)
     }
 }
 
@@ -73,13 +66,9 @@ impl Group {
 
     fn join(&self, store: &SqliteStore, drafts: &[Draft<'_>]) -> oneshot::Receiver<Answer> {
         let (answer, receiver) = oneshot::channel();
-        let own = |draft: &Draft<'_>| (draft.id, draft.message.clone());
+        let messages = drafts.iter().map(Packed::of).collect();
         let mut line = self.line();
-        line.waiting.push_back(Waiting {
-            messages: drafts.iter().map(own).collect(),
-            now: drafts.first().map_or(Timestamp::EPOCH, |draft| draft.now),
-            answer,
-        });
+        line.waiting.push_back(Waiting { messages, answer });
         if !std::mem::replace(&mut line.served, true) {
             let service = Service {
                 group: self.clone(),
@@ -157,9 +146,8 @@ impl Service {
             }
             rows += waiting.messages.len();
             bytes += waiting
-                .messages
-                .iter()
-                .map(|(_, message)| message.payload.len())
+                .drafts()
+                .map(|draft| draft.size_hint())
                 .sum::<usize>();
             if !next.is_empty() && (rows > SHARED_ROWS || bytes > SHARED_BYTES) {
                 line.waiting.push_front(waiting);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use outbox_core::id::WorkerId;
 use outbox_core::lease::LeaseToken;
+use outbox_core::ports::ClaimRequest;
 use outbox_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
@@ -109,9 +110,19 @@ pub(super) async fn extend(
     Ok(held == 1)
 }
 
-/// Whether a lease until `stored` is long enough where one until `wanted` is asked for.
-pub(super) fn is_long_enough(stored: Timestamp, wanted: Timestamp, lease: Duration) -> bool {
-    wanted.since(stored) <= lease / TOLERANCE
+/// Makes the lease in `pulse`, which is the claimer's, last about as long as `request` asks for;
+/// whether it is still held.
+pub(super) async fn make_last(
+    store: &SqliteStore,
+    shared: &Shared,
+    request: &ClaimRequest,
+    pulse: &Pulse,
+) -> Result<bool, Fault> {
+    let until = request.now + request.lease;
+    if until.since(pulse.expires_at) <= request.lease / TOLERANCE {
+        return Ok(true);
+    }
+    extend(store, shared, (request.owner, pulse.epoch), until).await
 }
 
 /// Extends the leases behind `tokens` and answers those that are lost.

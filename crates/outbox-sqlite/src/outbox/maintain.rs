@@ -4,10 +4,10 @@ use outbox_core::report::OutboxStats;
 use outbox_core::time::Timestamp;
 use sqlx::Row;
 
-use crate::codec::body;
 use crate::error::Fault;
 use crate::purge::in_chunks;
 use crate::store::SqliteStore;
+use outbox_core::packed::body;
 
 pub(super) const COUNTS: &str = "SELECT \
     (SELECT count(*) FROM outbox_messages WHERE state = 0), \

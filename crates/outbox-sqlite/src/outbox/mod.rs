@@ -5,6 +5,7 @@ mod aside;
 mod claim;
 mod draft;
 mod gather;
+mod glance;
 mod group;
 mod history;
 mod lease;

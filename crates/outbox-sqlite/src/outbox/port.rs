@@ -96,12 +96,10 @@ impl SqliteOutbox {
         let options = self.store.options();
         options.limits.check_batch(messages)?;
         let now = options.clock.now();
-        let draft = |message: &'a NewMessage| Draft {
-            id: message
-                .id
-                .unwrap_or_else(|| MessageId::new(now, &options.entropy)),
-            now,
-            message,
+        let draft = |message: &'a NewMessage| {
+            let id = message.id;
+            let id = id.unwrap_or_else(|| MessageId::new(now, &options.entropy));
+            Draft::new(message, id, now)
         };
         Ok(messages.iter().map(draft).collect())
     }
@@ -196,6 +194,7 @@ impl TransactionalOutbox for SqliteOutbox {
         let messages = append::in_callers_transaction(tx, &drafts)
             .await
             .at(&self.store, "append in a transaction")?;
+        self.store.note_appended();
         Ok(AppendReport { messages })
     }
 }

@@ -3,7 +3,7 @@
 use outbox_core::id::WorkerId;
 use outbox_core::time::Timestamp;
 use sqlx::Row;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::error::Fault;
 
@@ -23,17 +23,37 @@ pub(super) struct Pulse {
     pub(super) blocking: bool,
 }
 
-pub(super) const PULSE: &str = "SELECT owner, epoch, expires_at, \
-    EXISTS (SELECT 1 FROM outbox_messages WHERE state = 0 AND seq > $1), \
-    EXISTS (SELECT 1 FROM outbox_messages WHERE state IN (1, 4)), \
-    EXISTS (SELECT 1 FROM outbox_unparking), \
-    EXISTS (SELECT 1 FROM outbox_messages WHERE state IN (1, 2) AND ordering_key IS NOT NULL) \
-        OR EXISTS (SELECT 1 FROM outbox_parked_keys) \
-    FROM outbox_lease WHERE id = 1";
+impl Pulse {
+    /// Whether there are no rows but ready ones, and nothing blocks any of them.
+    pub(super) fn is_calm(&self) -> bool {
+        !(self.waiting || self.unparking || self.blocking)
+    }
+}
+
+/// The pulse, as a literal; $1 is the last row that was met.
+macro_rules! pulse {
+    () => {
+        "SELECT owner, epoch, expires_at, \
+            EXISTS (SELECT 1 FROM outbox_messages WHERE state = 0 AND seq > $1), \
+            EXISTS (SELECT 1 FROM outbox_messages WHERE state IN (1, 4)), \
+            EXISTS (SELECT 1 FROM outbox_unparking), \
+            EXISTS (SELECT 1 FROM outbox_messages WHERE state IN (1, 2) AND ordering_key IS NOT NULL) \
+                OR EXISTS (SELECT 1 FROM outbox_parked_keys) \
+            FROM outbox_lease WHERE id = 1"
+    };
+}
+pub(super) use pulse;
+
+const PULSE: &str = pulse!();
 
 /// Looks; rows up to `high` count as met.
 pub(super) async fn feel(connection: &mut SqliteConnection, high: i64) -> Result<Pulse, Fault> {
     let row = sqlx::query(PULSE).bind(high).fetch_one(connection).await?;
+    in_row(&row)
+}
+
+/// The pulse that a row tells.
+pub(super) fn in_row(row: &SqliteRow) -> Result<Pulse, Fault> {
     let owner: Option<&[u8]> = row.try_get(0)?;
     Ok(Pulse {
         owner: owner

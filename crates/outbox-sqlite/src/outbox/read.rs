@@ -11,16 +11,17 @@ use outbox_core::message::Message;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use crate::codec::body::{self, Damage};
+use super::read;
 use crate::codec::jsonb;
 use crate::error::Fault;
+use outbox_core::packed::{Damage, body};
 
 /// The longest body that is glued to others.
 const SMALL: usize = 8 << 10;
 /// About the most bytes of bodies that one read takes; a single larger row still comes.
 const BYTES: usize = 8 << 20;
 /// How many glued rows one statement answers: while one is taken apart, the next is put together.
-const PIECES: usize = 4;
+pub(super) const PIECES: usize = 4;
 
 /// A ready row.
 #[derive(Debug)]
@@ -71,16 +72,17 @@ macro_rules! glued {
 macro_rules! behind {
     ($blocked:expr) => {
         concat!(
-            glued!("seq > $1", "0", $blocked),
+            read::glued!("seq > $1", "0", $blocked),
             " UNION ALL ",
-            glued!("seq > $1", "1", $blocked),
+            read::glued!("seq > $1", "1", $blocked),
             " UNION ALL ",
-            glued!("seq > $1", "2", $blocked),
+            read::glued!("seq > $1", "2", $blocked),
             " UNION ALL ",
-            glued!("seq > $1", "3", $blocked)
+            read::glued!("seq > $1", "3", $blocked)
         )
     };
 }
+pub(super) use {behind, glued};
 
 macro_rules! listed {
     ($blocked:expr) => {
@@ -112,9 +114,7 @@ pub(super) async fn read(
     blocking: bool,
 ) -> Result<(Vec<Found>, bool), Fault> {
     let mut found = read_glued(connection, rows, blocking).await?;
-    if !found.is_sorted_by(|a, b| a.seq < b.seq) {
-        return Err(sqlx::Error::Decode("rows are out of order".into()).into());
-    }
+    verify_order(&found)?;
     let fitting = fitting(&found);
     let cut = fitting < found.len();
     found.truncate(fitting);
@@ -124,6 +124,14 @@ pub(super) async fn read(
         }
     }
     Ok((found, cut))
+}
+
+/// Makes sure that the rows are in ascending order.
+pub(super) fn verify_order(found: &[Found]) -> Result<(), Fault> {
+    if found.is_sorted_by(|a, b| a.seq < b.seq) {
+        return Ok(());
+    }
+    Err(sqlx::Error::Decode("rows are out of order".into()).into())
 }
 
 async fn read_glued(
@@ -159,7 +167,7 @@ async fn read_glued(
 
 /// Takes a glued row apart. What cannot be read is read once more by itself before it counts as
 /// damaged: gluing must never be what damaged it.
-fn take_apart(piece: &SqliteRow, found: &mut Vec<Found>) -> Result<(), Fault> {
+pub(super) fn take_apart(piece: &SqliteRow, found: &mut Vec<Found>) -> Result<(), Fault> {
     let Some(seqs) = piece.try_get::<Option<&str>, _>(0)? else {
         return Ok(());
     };

@@ -9,9 +9,10 @@ use outbox_core::ports::{ReplayFrom, ReplayRequest};
 use sqlx::Row;
 
 use super::lease;
-use crate::codec::{body, jsonb};
+use crate::codec::jsonb;
 use crate::error::Fault;
 use crate::store::SqliteStore;
+use outbox_core::packed::body;
 
 /// How many rows one transaction makes ready.
 const ROWS: usize = 500;

@@ -25,6 +25,8 @@ pub(super) struct Session {
     pub(super) expires_at: Timestamp,
     /// Whether rows may be parked; they only come to be by claims of this session.
     pub(super) parked: bool,
+    /// Whether the last claim that looked found nothing but ready rows.
+    pub(super) calm: bool,
     /// Whether a settlement failed, so that rows which count as handed out may be settled already.
     pub(super) uncertain: bool,
     /// All rows up to here were met.
@@ -48,6 +50,7 @@ impl Session {
             epoch,
             expires_at,
             parked: true,
+            calm: false,
             uncertain: false,
             high: 0,
             again: BTreeMap::new(),

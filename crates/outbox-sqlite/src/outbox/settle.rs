@@ -7,6 +7,7 @@ use outbox_core::time::Timestamp;
 
 use super::settle_any::in_full;
 use super::shared::Shared;
+use crate::answer;
 use crate::codec::jsonb;
 use crate::error::Fault;
 use crate::store::SqliteStore;
@@ -179,6 +180,9 @@ macro_rules! fenced {
     };
 }
 
+/// How many statements that makes.
+const FENCED: usize = 4;
+
 pub(super) const DELETE_RANGE: &str =
     fenced!("DELETE FROM outbox_messages NOT INDEXED WHERE seq BETWEEN $2 AND $3 AND state = 0");
 pub(super) const DELETE_LIST: &str = fenced!(
@@ -213,8 +217,8 @@ async fn publish(
             .bind(settling.epoch)
             .bind(jsonb::integers(rows.iter().copied()))
     };
-    match query.execute(writer.connection()).await {
-        Ok(_) => {
+    match answer::execute(writer.connection(), query, FENCED).await {
+        Ok(()) => {
             writer.finish();
             Ok(true)
         }
@@ -223,6 +227,6 @@ async fn publish(
             writer.finish();
             Ok(false)
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }

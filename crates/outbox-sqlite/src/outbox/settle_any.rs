@@ -12,10 +12,11 @@ use sqlx::sqlite::SqliteConnection;
 use super::history;
 use super::lease;
 use super::settle::{Settling, blocks};
-use crate::codec::{body, jsonb};
+use crate::codec::jsonb;
 use crate::error::Fault;
 use crate::quarantine::{self, Entry};
 use crate::store::SqliteStore;
+use outbox_core::packed::body;
 
 /// Settles any outcomes, statement by statement; whether the lease is still held.
 pub(super) async fn in_full(

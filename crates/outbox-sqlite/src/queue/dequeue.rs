@@ -136,7 +136,7 @@ impl Inner {
         self.commit_head(connection, run, holder, head).await?;
         Ok(HandedOut {
             holder,
-            runs: run.into_iter().collect(),
+            runs: run.map(|run| (run, 0)).into_iter().collect(),
             returned,
         })
     }

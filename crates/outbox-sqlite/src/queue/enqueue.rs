@@ -7,10 +7,10 @@ use outbox_core::time::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
-use super::frame;
 use super::port::Inner;
 use crate::codec::jsonb;
 use crate::error::Fault;
+use outbox_core::packed::frame;
 
 /// The most messages that one statement takes.
 const MOST_MESSAGES: usize = 1_000;

@@ -26,8 +26,8 @@ pub(super) const NARROW: &str = "\
 
 /// Adds another part of a run that was claimed as a whole.
 pub(super) const ADD_PART: &str = "\
-    INSERT INTO outbox_claims (queue, token, low, high, owner, expires_at) \
-    SELECT queue, token, ?4, ?5, owner, ?6 FROM outbox_claims \
+    INSERT INTO outbox_claims (queue, token, low, high, owner, expires_at, takeovers) \
+    SELECT queue, token, ?4, ?5, owner, ?6, takeovers FROM outbox_claims \
     WHERE queue = ?1 AND token = ?2 AND low = ?3";
 
 /// A part of a claimed run, and when its lease ends.
@@ -54,7 +54,7 @@ impl Inner {
         let (mut fresh, mut returned) = (HashSet::new(), Vec::new());
         for held in held {
             match held {
-                Held::Fresh(place) => drop(fresh.insert(*place)),
+                Held::Fresh(place, _) => drop(fresh.insert(*place)),
                 Held::Returned(place) => returned.push(*place),
             }
         }

@@ -11,7 +11,7 @@ use crate::error::Fault;
 
 pub(super) const OPEN: &str = "\
     BEGIN IMMEDIATE; \
-    SELECT token, low, high, expires_at, owner FROM outbox_claims \
+    SELECT token, low, high, expires_at, owner, takeovers FROM outbox_claims \
     WHERE queue = $1 AND token IN (SELECT value FROM json_each($2)) ORDER BY token, low";
 
 pub(super) const RETURNED: &str = "\
@@ -28,13 +28,14 @@ pub(super) struct Claimed {
     pub(super) run: Run,
     pub(super) expires_at: i64,
     owner: Vec<u8>,
+    takeovers: u32,
 }
 
 /// Where a held entry lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Held {
-    /// In a claimed run; it was never given back.
-    Fresh(i64),
+    /// In a claimed run that was taken over so many times; it was never given back.
+    Fresh(i64, u32),
     /// In a row of its own.
     Returned(i64),
 }
@@ -69,7 +70,8 @@ impl Inner {
         let claims = self.begin_with_claims(connection, receipts).await?;
         let in_a_run = |receipt: &Receipt| {
             let place = self.span.place(receipt.entry)?;
-            covers(&claims, receipt, place).then_some(Held::Fresh(place))
+            let claim = covering(&claims, receipt, place)?;
+            Some(Held::Fresh(place, claim.takeovers))
         };
         let mut held: Vec<_> = receipts.iter().map(in_a_run).collect();
         if proof == Proof::Row {
@@ -142,17 +144,16 @@ fn claimed(row: &SqliteRow) -> Result<Claimed, Fault> {
         },
         expires_at: row.try_get(3)?,
         owner: row.try_get(4)?,
+        takeovers: row.try_get(5)?,
     })
 }
 
-/// Whether one of `claims`, which are in order, gives `place` to the receipt's owner.
-fn covers(claims: &[Claimed], receipt: &Receipt, place: i64) -> bool {
-    let Some(token) = token(receipt) else {
-        return false;
-    };
+/// The one of `claims`, which are in order, that gives `place` to the receipt's owner.
+fn covering<'a>(claims: &'a [Claimed], receipt: &Receipt, place: i64) -> Option<&'a Claimed> {
+    let token = token(receipt)?;
     let after = claims.partition_point(|claim| (claim.token, claim.run.low) <= (token, place));
     let claim = after.checked_sub(1).and_then(|last| claims.get(last));
-    claim.is_some_and(|claim| {
+    claim.filter(|claim| {
         claim.token == token
             && place <= claim.run.high
             && claim.owner[..] == receipt.owner.as_bytes()[..]
@@ -165,7 +166,7 @@ async fn strike_absent(
     held: &mut [Option<Held>],
 ) -> Result<(), Fault> {
     let places = held.iter().filter_map(|held| match held {
-        Some(Held::Fresh(place)) => Some(*place),
+        Some(Held::Fresh(place, _)) => Some(*place),
         _ => None,
     });
     let present: Vec<i64> = sqlx::query_scalar(PRESENT)
@@ -174,7 +175,7 @@ async fn strike_absent(
         .await?;
     let present: HashSet<i64> = present.into_iter().collect();
     for slot in held {
-        if let Some(Held::Fresh(place)) = slot
+        if let Some(Held::Fresh(place, _)) = slot
             && !present.contains(place)
         {
             *slot = None;

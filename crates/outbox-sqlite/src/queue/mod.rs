@@ -11,7 +11,6 @@ mod config;
 mod dequeue;
 mod enqueue;
 mod extend;
-mod frame;
 mod holding;
 mod look;
 #[cfg(test)]

@@ -9,7 +9,6 @@ use outbox_core::time::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::frame;
 use super::port::Inner;
 use super::read_out::Unread;
 use super::run::Holder;
@@ -17,6 +16,7 @@ use super::settle::Verdict;
 use crate::codec::jsonb;
 use crate::error::Fault;
 use crate::quarantine;
+use outbox_core::packed::frame;
 
 pub(super) const READ: &str = "\
     SELECT place, 0, NULL, '[]', body FROM outbox_entries \

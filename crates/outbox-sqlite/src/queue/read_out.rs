@@ -7,11 +7,11 @@ use outbox_core::time::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::frame;
 use super::port::Inner;
 use super::run::{HandedOut, Holder, Run};
-use crate::codec::body::Damage;
 use crate::error::Fault;
+use outbox_core::packed::Damage;
+use outbox_core::packed::frame;
 
 /// A whole run in one row: reading a row costs more than reading what is in it.
 pub(super) const READ_RUN: &str = "\
@@ -25,7 +25,7 @@ pub(super) const READ_EACH: &str = "\
     WHERE place BETWEEN ?1 AND ?2 ORDER BY place";
 
 pub(super) const READ_RETURNED: &str = "\
-    SELECT place, enqueued_at, body, attempts, history FROM outbox_returned \
+    SELECT place, enqueued_at, body, attempts, history, takeovers FROM outbox_returned \
     WHERE queue = ?1 AND token = ?2 AND token > 0 AND due_at = ?3 ORDER BY place";
 
 /// An entry as it lies in the database.
@@ -34,6 +34,7 @@ struct Stored {
     enqueued_at: i64,
     frame: Bytes,
     attempts: u32,
+    takeovers: u32,
     history: Option<String>,
 }
 
@@ -85,12 +86,18 @@ impl Inner {
                 stored.push(Stored {
                     attempts: row.try_get(3)?,
                     history: row.try_get(4)?,
+                    takeovers: row.try_get(5)?,
                     ..entry(row)?
                 });
             }
         }
-        for run in &handed_out.runs {
-            stored.extend(read_run(connection, *run).await?);
+        for (run, takeovers) in &handed_out.runs {
+            let entries = read_run(connection, *run).await?.into_iter();
+            let taken_over = |entry| Stored {
+                takeovers: *takeovers,
+                ..entry
+            };
+            stored.extend(entries.map(taken_over));
         }
         reader.finish();
         Ok(stored)
@@ -105,6 +112,7 @@ impl Inner {
                 token: holder.token.unsigned_abs(),
             },
             attempt: entry.attempts.saturating_add(1),
+            takeovers: entry.takeovers,
             last_failure: last_failure(entry.history.as_deref())?,
             enqueued_at: Timestamp::from_micros(entry.enqueued_at),
         })
@@ -117,6 +125,7 @@ fn entry(row: &SqliteRow) -> Result<Stored, Fault> {
         enqueued_at: row.try_get(1)?,
         frame: Bytes::from(row.try_get::<Vec<u8>, _>(2)?),
         attempts: 0,
+        takeovers: 0,
         history: None,
     })
 }
@@ -159,6 +168,7 @@ fn split(places: &str, enqueued_at: &str, mut frames: Bytes) -> Option<Vec<Store
             enqueued_at: enqueued_at.parse().ok()?,
             frame: frame::split_first(&mut frames).ok()?,
             attempts: 0,
+            takeovers: 0,
             history: None,
         });
     }

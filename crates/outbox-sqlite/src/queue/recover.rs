@@ -18,7 +18,7 @@ pub(super) const TOKEN: &str = "SELECT token FROM outbox_queues WHERE queue = ?1
 
 /// The claim that ended first, among those that have ended.
 pub(super) const ENDED: &str = "\
-    SELECT token, low, high FROM outbox_claims WHERE queue = ?1 AND expires_at <= ?2 \
+    SELECT token, low, high, takeovers FROM outbox_claims WHERE queue = ?1 AND expires_at <= ?2 \
     ORDER BY expires_at LIMIT 1";
 
 pub(super) const END: &str =
@@ -37,6 +37,7 @@ pub(super) const END_EMPTY: &str = "\
 struct Ended {
     token: i64,
     run: Run,
+    takeovers: u32,
 }
 
 impl Inner {
@@ -107,7 +108,7 @@ impl Inner {
         connection: &mut SqliteConnection,
         (holder, now): (Holder, Timestamp),
         room: usize,
-    ) -> Result<Vec<Run>, Fault> {
+    ) -> Result<Vec<(Run, u32)>, Fault> {
         let (mut runs, mut room) = (Vec::new(), room);
         while room > 0 {
             let Some(ended) = self.first_ended(connection, now).await? else {
@@ -117,7 +118,7 @@ impl Inner {
             let high = first.high.unwrap_or(ended.run.high);
             self.end_or_cut(connection, &ended, high).await?;
             if first.count > 0 {
-                let run = Run { high, ..ended.run };
+                let run = (Run { high, ..ended.run }, ended.takeovers.saturating_add(1));
                 self.claim(connection, run, holder).await?;
                 runs.push(run);
             }
@@ -143,6 +144,7 @@ impl Inner {
                 low: row.try_get(1)?,
                 high: row.try_get(2)?,
             },
+            takeovers: row.try_get(3)?,
         }))
     }
 

@@ -25,8 +25,8 @@ pub(super) const MEASURE_BYTES: &str = "\
     WHERE before < ?4";
 
 pub(super) const CLAIM: &str = "\
-    INSERT INTO outbox_claims (queue, token, low, high, owner, expires_at) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    INSERT INTO outbox_claims (queue, token, low, high, owner, expires_at, takeovers) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 pub(super) const TAKE_RETURNED: &str = "\
     UPDATE outbox_returned SET token = ?2, owner = ?3, due_at = ?4 WHERE place IN ( \
@@ -37,7 +37,8 @@ pub(super) const TAKE_RETURNED: &str = "\
         WHERE before < ?7)";
 
 pub(super) const TAKE_OVER_RETURNED: &str = "\
-    UPDATE outbox_returned SET token = ?2, owner = ?3, due_at = ?4 WHERE place IN ( \
+    UPDATE outbox_returned SET token = ?2, owner = ?3, due_at = ?4, \
+        takeovers = takeovers + 1 WHERE place IN ( \
         SELECT place FROM ( \
             SELECT place, sum(bytes) OVER (ORDER BY due_at, place) - bytes AS before FROM ( \
                 SELECT place, due_at, length(body) AS bytes FROM outbox_returned \
@@ -68,8 +69,8 @@ impl Run {
 #[derive(Debug)]
 pub(super) struct HandedOut {
     pub(super) holder: Holder,
-    /// Entries that were never given back.
-    pub(super) runs: Vec<Run>,
+    /// Entries that were never given back, each run with how often it was taken over.
+    pub(super) runs: Vec<(Run, u32)>,
     /// How many of those that were.
     pub(super) returned: usize,
 }
@@ -138,11 +139,11 @@ pub(super) fn limit(max: usize) -> i64 {
 }
 
 impl Inner {
-    /// Records that `run` is `holder`'s.
+    /// Records that `run`, taken over so many times, is `holder`'s.
     pub(super) async fn claim(
         &self,
         connection: &mut SqliteConnection,
-        run: Run,
+        (run, takeovers): (Run, u32),
         holder: Holder,
     ) -> Result<(), Fault> {
         sqlx::query(CLAIM)
@@ -152,6 +153,7 @@ impl Inner {
             .bind(run.high)
             .bind(&holder.owner.as_bytes()[..])
             .bind(holder.until.as_micros())
+            .bind(takeovers)
             .execute(connection)
             .await?;
         Ok(())

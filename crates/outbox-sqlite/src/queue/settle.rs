@@ -18,15 +18,17 @@ use crate::quarantine::json;
 /// Gives entries back for the first time: they leave their run for rows of their own.
 pub(super) const GIVE_BACK: &str = "\
     INSERT INTO outbox_returned \
-        (place, queue, due_at, enqueued_at, attempts, first_failed_at, history, body) \
+        (place, queue, due_at, enqueued_at, attempts, takeovers, first_failed_at, history, body) \
     SELECT e.place, ?1, j.value ->> 'due_at', e.enqueued_at, j.value ->> 'attempts', \
-        j.value ->> 'failed_at', coalesce(j.value -> 'history', '[]'), e.body \
+        j.value ->> 'takeovers', j.value ->> 'failed_at', \
+        coalesce(j.value -> 'history', '[]'), e.body \
     FROM json_each(?2) AS j CROSS JOIN outbox_entries AS e ON e.place = j.value ->> 'place'";
 
 /// Gives entries back again.
 pub(super) const GIVE_BACK_AGAIN: &str = "\
     UPDATE outbox_returned SET token = 0, owner = NULL, due_at = j.value ->> 'due_at', \
         attempts = attempts + (j.value ->> 'attempts'), \
+        takeovers = iif(j.value ->> 'attempts', 0, takeovers), \
         first_failed_at = coalesce(first_failed_at, j.value ->> 'failed_at'), \
         history = CASE WHEN j.value -> 'history' IS NULL THEN history ELSE json_insert( \
             CASE WHEN json_array_length(history) < ?2 THEN history \
@@ -89,6 +91,8 @@ struct Back<'a> {
     place: i64,
     due_at: i64,
     attempts: u32,
+    /// How often it was taken over since its last failure; of no matter where it stands for itself.
+    takeovers: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     failed_at: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,11 +100,16 @@ struct Back<'a> {
 }
 
 impl<'a> Back<'a> {
-    fn new(place: i64, due_at: Timestamp, failure: Option<&'a AttemptRecord>) -> Self {
+    fn new(held: Held, due_at: Timestamp, failure: Option<&'a AttemptRecord>) -> Self {
+        let (place, takeovers) = match held {
+            Held::Fresh(place, takeovers) if failure.is_none() => (place, takeovers),
+            Held::Fresh(place, _) | Held::Returned(place) => (place, 0),
+        };
         Self {
             place,
             due_at: due_at.as_micros(),
             attempts: u32::from(failure.is_some()),
+            takeovers,
             failed_at: failure.map(|failure| failure.at.as_micros()),
             history: failure.map(|failure| [failure]),
         }
@@ -124,14 +133,14 @@ struct Plan<'a> {
 impl<'a> Plan<'a> {
     fn add(&mut self, held: Held, verdict: &'a Verdict) {
         let (place, fresh) = match held {
-            Held::Fresh(place) => (place, true),
+            Held::Fresh(place, _) => (place, true),
             Held::Returned(place) => (place, false),
         };
         if fresh {
             self.leaving.push(place);
         }
         if let Verdict::Back { due_at, failure } = verdict {
-            let back = Back::new(place, *due_at, failure.as_ref());
+            let back = Back::new(held, *due_at, failure.as_ref());
             let list = if fresh {
                 &mut self.back
             } else {
@@ -282,7 +291,7 @@ impl Inner {
 fn strike_repeated(held: &mut [Option<Held>]) {
     let mut seen = HashSet::with_capacity(held.len());
     for slot in held {
-        if let Some(Held::Fresh(place) | Held::Returned(place)) = slot
+        if let Some(Held::Fresh(place, _) | Held::Returned(place)) = slot
             && !seen.insert(*place)
         {
             *slot = None;

@@ -1,5 +1,9 @@
 //! The store, at work and cut short.
 
+use futures_util::FutureExt;
+use outbox_core::message::NewMessage;
+use outbox_core::ports::{TransactionalOutbox, UnitOfWork};
+
 use super::*;
 
 async fn store() -> (SqliteStore, tempfile::TempDir) {
@@ -112,4 +116,22 @@ async fn writers_take_turns_and_readers_do_not_wait_for_them() {
     assert!(!second.is_finished());
     first.finish();
     second.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_wakes_listeners_only_where_something_was_appended() {
+    let (store, _folder) = store().await;
+    let outbox = crate::SqliteOutbox::on(&store);
+    // Not through the store's own call, which has the commits of others watched for as well.
+    let mut wakes = store.0.wake.listen();
+    for appends in [false, true, false] {
+        let mut open = store.begin().await.unwrap();
+        let connection = store.connection(&mut open);
+        if appends {
+            let message = NewMessage::new("t", "x");
+            outbox.append_in(connection, &[message]).await.unwrap();
+        }
+        store.commit(open).await.unwrap();
+        assert_eq!(wakes.notified().now_or_never().is_some(), appends);
+    }
 }

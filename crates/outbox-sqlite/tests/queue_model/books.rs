@@ -17,6 +17,7 @@ use crate::{HIGH_WATER, How, LEASE};
 pub(crate) struct Entry {
     pub(crate) enqueued_at: Timestamp,
     pub(crate) failures: u32,
+    pub(crate) takeovers: u32,
     pub(crate) standing: Standing,
 }
 
@@ -51,6 +52,7 @@ impl Model {
         let entry = Entry {
             enqueued_at: now,
             failures: 0,
+            takeovers: 0,
             standing,
         };
         self.entries.insert(id, entry);
@@ -74,6 +76,8 @@ impl Model {
             Standing::Held { until, .. } => assert!(stuck && until <= now, "{id} is held"),
         }
         assert_eq!(delivery.attempt, entry.failures + 1);
+        entry.takeovers += u32::from(stuck);
+        assert_eq!(delivery.takeovers, entry.takeovers);
         assert_eq!(delivery.last_failure.is_some(), entry.failures > 0);
         assert_eq!(delivery.enqueued_at, entry.enqueued_at);
         entry.standing = Standing::Held {
@@ -110,7 +114,10 @@ impl Model {
             How::Retry(wait) | How::Delay(wait) => wait,
         };
         let entry = self.entries.get_mut(&id).expect("it is held");
-        entry.failures += u32::from(matches!(how, How::Retry(_)));
+        if matches!(how, How::Retry(_)) {
+            entry.failures += 1;
+            entry.takeovers = 0;
+        }
         let due_at = now + Duration::from_secs(wait);
         entry.standing = Standing::Waiting { due_at };
         true

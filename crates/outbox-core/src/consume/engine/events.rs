@@ -2,13 +2,16 @@
 
 use tokio::task::JoinError;
 
+use crate::delivery::Delivery;
 use crate::error::{OutboxError, Result};
 use crate::lease::{EntryId, Receipt};
 use crate::ports::DequeueReport;
 use crate::report::{Fate, QueueStats, SettleReport};
+use crate::time::Timestamp;
 
 use super::super::Semantics;
-use super::super::decided::{Admission, Decided, Ended};
+use super::super::decided::{Admission, Admitted, Decided, Ended};
+use super::super::suspect;
 use super::{Engine, Event, Taken};
 
 impl Engine<'_> {
@@ -24,6 +27,7 @@ impl Engine<'_> {
             Event::Settled(decided, report) => {
                 self.busy.settling = false;
                 self.settling.clear();
+                self.suspects_leave = false;
                 match self.queue_answer("settle", report)? {
                     Some(report) => self.on_settled(decided, &report),
                     None => self.decided.extend(decided),
@@ -85,15 +89,34 @@ impl Engine<'_> {
         if self.held() == 0 && !report.deliveries.is_empty() {
             self.timers.heartbeat = now + self.worker.config.lease / 3;
         }
-        for delivery in report.deliveries {
-            if how == Taken::Dequeued || !self.renew(&delivery.receipt) {
-                self.ready.push_back(delivery);
-            }
-        }
+        let mut news = report.deliveries;
+        news.retain(|delivery| how == Taken::Dequeued || !self.renew(&delivery.receipt));
+        self.take_in(news, now);
         if self.stopping.is_some() {
             self.report.released += self.ready.len() as u64;
             self.give_back_ready(now);
         }
+    }
+
+    /// Makes ready what is to be handled; those that seem to kill their worker one at a time.
+    fn take_in(&mut self, deliveries: Vec<Delivery>, now: Timestamp) {
+        let most = self.worker.config.max_takeovers;
+        let sorted = suspect::sort(deliveries, (self.holds_suspect(), most), now);
+        self.ready.extend(sorted.sound);
+        for (delivery, until) in sorted.turned_away {
+            let delivery = Admitted::unclaimed(delivery);
+            self.decided.push(Decided::delayed(delivery, until));
+        }
+        for (delivery, failure) in sorted.hopeless {
+            tracing::error!(message = %delivery.message.id, failure.error, "kills its workers");
+            let delivery = Admitted::unclaimed(delivery);
+            self.decided.push(Decided::quarantined(delivery, failure));
+        }
+    }
+
+    fn holds_suspect(&self) -> bool {
+        let running = self.running.values().any(|running| running.suspect);
+        running || self.ready.iter().any(suspect::is_suspect)
     }
 
     /// An entry that was lost comes back while this worker still has it: what it has goes on, under

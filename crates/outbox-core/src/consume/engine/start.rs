@@ -1,5 +1,6 @@
 //! Starting work: everything that can be done now is begun.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -7,13 +8,14 @@ use futures_util::FutureExt;
 use tracing::Instrument;
 
 use crate::delivery::Delivery;
-use crate::observe::tell;
+use crate::observe::{names, tell};
 use crate::ports::{DeliveryOutcome, DeliverySettlement, DequeueRequest, RecoverRequest};
 use crate::report::Fate;
 use crate::time::Timestamp;
 
 use super::super::Semantics;
 use super::super::decided::{Admission, Admitted, Ended, Ending};
+use super::super::suspect::is_suspect;
 use super::{Engine, Event, Goal, Running, Taken};
 
 impl Engine<'_> {
@@ -107,21 +109,20 @@ impl Engine<'_> {
     }
 
     /// Takes up to `most` ready deliveries whose keys nobody else here handles; the others keep their
-    /// places, and so do those behind them of the same key.
+    /// places, and so do those behind them of the same key. A suspect waits until all others are
+    /// gone from this worker.
     fn choose(&mut self, most: usize) -> Vec<Delivery> {
-        if !self.worker.config.serial_keys {
-            return self.ready.drain(..most.min(self.ready.len())).collect();
-        }
+        let leaving = self.decided.iter().any(|one| is_suspect(&one.delivery));
+        let shut = self.suspects_leave || leaving;
         let mut chosen = Vec::new();
-        let mut keys = std::collections::BTreeSet::new();
+        let mut keys = BTreeSet::new();
         let mut place = 0;
-        while place < self.ready.len() && chosen.len() < most {
-            let key = self
-                .ready
-                .get(place)
-                .and_then(|d| d.message.ordering_key.as_ref());
+        while chosen.len() < most
+            && let Some(delivery) = self.ready.get(place)
+        {
+            let key = self.serial_key(delivery);
             let taken = key.is_some_and(|key| self.busy_keys.contains(key) || keys.contains(key));
-            if taken {
+            if taken || (shut && is_suspect(delivery)) {
                 place += 1;
             } else {
                 keys.extend(key.cloned());
@@ -131,17 +132,20 @@ impl Engine<'_> {
         chosen
     }
 
+    /// The key that only one delivery at a time is handled of.
+    fn serial_key<'d>(&self, delivery: &'d Delivery) -> Option<&'d String> {
+        let key = delivery.message.ordering_key.as_ref();
+        key.filter(|_| self.worker.config.serial_keys)
+    }
+
     fn reserve(&mut self, delivery: &Delivery) {
-        let key = delivery
-            .message
-            .ordering_key
-            .clone()
-            .filter(|_| self.worker.config.serial_keys);
+        let key = self.serial_key(delivery).cloned();
         self.busy_keys.extend(key.clone());
         let running = Running {
             receipt: delivery.receipt,
             claim: None,
             key,
+            suspect: is_suspect(delivery),
             abort: None,
         };
         self.running.insert(delivery.receipt.entry, running);
@@ -175,7 +179,7 @@ impl Engine<'_> {
         let limit = self.worker.consumer.config().handler_timeout;
         let clock = std::sync::Arc::clone(&self.worker.clock);
         let message = admitted.delivery.message.id;
-        let span = tracing::debug_span!("outbox.handle", %message);
+        let span = tracing::debug_span!(names::SPAN_HANDLE, %message);
         let handling = async move {
             let handle = AssertUnwindSafe(handler.handle(&admitted.delivery)).catch_unwind();
             let ending = match tokio::time::timeout(limit, handle).await {
@@ -200,8 +204,9 @@ impl Engine<'_> {
         self.busy.settling = true;
         let decided = std::mem::take(&mut self.decided);
         self.settling = decided.iter().map(|one| one.delivery.receipt).collect();
+        self.suspects_leave = decided.iter().any(|one| is_suspect(&one.delivery));
         let worker = self.worker;
-        let span = tracing::debug_span!("queue.settle", deliveries = decided.len());
+        let span = tracing::debug_span!(names::SPAN_SETTLE, deliveries = decided.len());
         let settle = async move {
             worker.consumer.conclude(&decided, now).await;
             let settlements: Vec<_> = decided
@@ -249,7 +254,7 @@ impl Engine<'_> {
                 lease,
                 now,
             };
-            let span = tracing::debug_span!("queue.recover", max);
+            let span = tracing::debug_span!(names::SPAN_RECOVER, max);
             let recover =
                 async move { Event::Taken(Taken::Recovered, queue.recover_stuck(&request).await) };
             self.work.push(recover.instrument(span).boxed());
@@ -263,7 +268,7 @@ impl Engine<'_> {
             wait,
             now,
         };
-        let span = tracing::debug_span!("queue.dequeue", max);
+        let span = tracing::debug_span!(names::SPAN_DEQUEUE, max);
         let take = async move { Event::Taken(Taken::Dequeued, queue.dequeue(&request).await) };
         self.work.push(take.instrument(span).boxed());
     }

@@ -97,7 +97,7 @@ impl Engine<'_> {
         self.claim.holding = true;
         if self.unsettled.is_empty() {
             self.lease_until = at + self.relay.config.lease;
-            self.timers.heartbeat = Some(at + self.relay.config.lease / 3);
+            self.timers.claimed(at, self.relay.config.lease);
         }
         let mut untimely = Vec::new();
         for leased in report.leased {

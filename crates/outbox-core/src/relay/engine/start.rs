@@ -12,7 +12,10 @@ use crate::time::Timestamp;
 use super::super::judge::Answer;
 use super::super::lane::Batch;
 use super::{Call, Engine, Event, Goal};
-use crate::observe::tell;
+use crate::observe::{names, tell};
+
+/// An idle relay keeps its lease for this part of its length.
+const LINGER: u32 = 6;
 
 /// How many batches may wait to be settled before nothing more is claimed: a store that is slow to
 /// settle must not fill the memory.
@@ -119,7 +122,8 @@ impl Engine<'_> {
         } = batch;
         let publisher = &self.relay.publisher;
         let limit = self.relay.config.publish_timeout;
-        let span = tracing::debug_span!("outbox.publish", %destination, messages = messages.len());
+        let span =
+            tracing::debug_span!(names::SPAN_PUBLISH, %destination, messages = messages.len());
         let call = async move {
             let publish = AssertUnwindSafe(publisher.publish(&messages)).catch_unwind();
             let answer = match tokio::time::timeout(limit, publish).await {
@@ -154,7 +158,7 @@ impl Engine<'_> {
         self.judged.settling.append(&mut self.judged.groups);
         let settlements = std::mem::take(&mut self.judged.settlements);
         let outbox = &self.relay.outbox;
-        let span = tracing::debug_span!("outbox.settle", messages = settlements.len());
+        let span = tracing::debug_span!(names::SPAN_SETTLE, messages = settlements.len());
         let settle = async move {
             let report = outbox.settle(&settlements, now).await;
             Event::Settled(settlements, report)
@@ -186,7 +190,7 @@ impl Engine<'_> {
             paused_topics: self.paused_topics(now),
         };
         let outbox = &self.relay.outbox;
-        let span = tracing::debug_span!("outbox.claim", max);
+        let span = tracing::debug_span!(names::SPAN_CLAIM, max);
         let claim =
             async move { Event::Claimed(number, request.now, outbox.claim(&request).await) };
         self.work.push(claim.instrument(span).boxed());
@@ -252,17 +256,13 @@ impl Engine<'_> {
     /// Nothing to do: the lease is given back, so that an idle relay has nothing to renew; a flush
     /// counts what is left.
     fn start_idling(&mut self, now: Timestamp) {
-        let idle = self.unsettled.is_empty() && !self.claim.running;
-        if !idle
-            || self.busy.settling
-            || self.busy.releasing
-            || self.timers.rest.until(now).is_some()
-        {
+        if !self.is_idle() || self.timers.rest.until(now).is_some() || self.lingers(now) {
             return;
         }
         let outbox = &self.relay.outbox;
         if self.claim.holding || self.claim.unknown {
             self.claim.holding = false;
+            self.timers.give_back = None;
             self.busy.releasing = true;
             let owner = self.owner;
             let release = async move { Event::Released(outbox.release(owner).await) };
@@ -272,5 +272,24 @@ impl Engine<'_> {
             let count = async move { Event::Counted(outbox.stats(now).await) };
             self.work.push(count.boxed());
         }
+    }
+
+    /// Whether nothing is claimed, and no call to the outbox is under way that is about messages.
+    pub(super) fn is_idle(&self) -> bool {
+        self.unsettled.is_empty()
+            && !self.claim.running
+            && !self.busy.settling
+            && !self.busy.releasing
+    }
+
+    /// Whether the lease is kept a little longer although there is nothing to do: where one message
+    /// came, the next often follows, and is handed out without a lease being taken first. No
+    /// heartbeat falls into that time.
+    fn lingers(&mut self, now: Timestamp) -> bool {
+        if !self.claim.holding || self.claim.unknown || self.goal == Goal::Empty {
+            return false;
+        }
+        let linger = self.relay.config.lease / LINGER;
+        now < *self.timers.give_back.get_or_insert(now + linger)
     }
 }

@@ -20,6 +20,8 @@ pub struct QueueCapabilities {
     /// Whether it signals, in this process, that a queue which was full has room again; true by
     /// default.
     pub signals_room: bool,
+    /// Whether it counts how often an entry was taken over; true by default.
+    pub counts_takeovers: bool,
     /// Whether the harness can damage a stored entry; true by default.
     pub corruption: bool,
 }
@@ -30,6 +32,7 @@ impl Default for QueueCapabilities {
             ordering: Ordering::Commit,
             tells_next_expiry: true,
             signals_room: true,
+            counts_takeovers: true,
             corruption: true,
         }
     }

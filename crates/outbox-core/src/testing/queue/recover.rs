@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::harness::QueueHarness;
+use super::harness::{QueueCapabilities, QueueHarness};
 use super::scene::{
     LEASE, RIVAL, START, Scene, WORKER, failure, id, id_range, ids, only, retry, sorted_ids,
 };
@@ -9,8 +9,9 @@ use super::table::QueueCase;
 use crate::delivery::Delivery;
 use crate::error::Result;
 use crate::id::WorkerId;
-use crate::ports::{Queue, RecoverRequest};
-use crate::testing::kit::{CaseResult, case};
+use crate::ports::{DeliveryOutcome, Queue, RecoverRequest};
+use crate::testing::kit::{CaseResult, Requirement, case};
+use crate::time::Timestamp;
 
 pub(super) const CASES: &[QueueCase] = &[
     case!("6", what_a_dead_worker_held_is_taken_over),
@@ -27,8 +28,24 @@ pub(super) const CASES: &[QueueCase] = &[
     case!("8.4", recoveries_side_by_side_share_no_entry),
     case!("8.8", attempts_and_the_last_failure_survive_a_takeover),
     case!("6", an_entry_lost_again_and_again_is_taken_over_each_time),
+    case!("8.8", takeovers_are_counted_and_told, COUNTS_TAKEOVERS),
+    case!(
+        "8.8",
+        a_delay_leaves_the_count_of_takeovers_alone,
+        COUNTS_TAKEOVERS
+    ),
+    case!(
+        "8.8",
+        a_settled_failure_ends_the_count_of_takeovers,
+        COUNTS_TAKEOVERS
+    ),
     case!("6", recovery_of_an_empty_queue_finds_nothing),
 ];
+
+const COUNTS_TAKEOVERS: Requirement<QueueCapabilities> = Requirement {
+    what: "needs a queue that counts takeovers",
+    met: |capabilities| capabilities.counts_takeovers,
+};
 
 async fn what_a_dead_worker_held_is_taken_over(harness: &dyn QueueHarness) -> CaseResult {
     let mut scene = Scene::holding(harness, 0..3).await?;
@@ -211,5 +228,71 @@ async fn recovery_of_an_empty_queue_finds_nothing(harness: &dyn QueueHarness) ->
     let scene = Scene::new(harness).await?;
     let report = scene.recover(WORKER, 10, START).await?;
     assert_eq!(report, Default::default());
+    Ok(())
+}
+
+/// What [`RIVAL`] takes over at `now`, in queue order: the number of takeovers of each.
+async fn taken_over(scene: &Scene, now: Timestamp) -> Result<(Vec<Delivery>, Vec<u32>)> {
+    let taken = scene.recover(RIVAL, 10, now).await?.deliveries;
+    let counts = taken.iter().map(|delivery| delivery.takeovers).collect();
+    Ok((taken, counts))
+}
+
+async fn takeovers_are_counted_and_told(harness: &dyn QueueHarness) -> CaseResult {
+    let mut scene = Scene::holding(harness, 0..3).await?;
+    let held = scene.dequeue(WORKER, 10, START).await?;
+    assert!(held.iter().all(|delivery| delivery.takeovers == 0));
+    // One of them is extended, so that it is taken over later than the others.
+    let middle = [held[1].receipt];
+    let lost = scene.queue.extend(&middle, LEASE, START + LEASE / 2);
+    assert_eq!(lost.await?, []);
+    let mut now = START + LEASE;
+    let (_, counts) = taken_over(&scene, now).await?;
+    assert_eq!(counts, [1, 1]);
+    scene.queue = scene.store.open().await?;
+    for times in 2..10 {
+        now = now + LEASE;
+        let (taken, counts) = taken_over(&scene, now).await?;
+        assert_eq!(sorted_ids(&taken), id_range(0..3));
+        assert_eq!(counts, [times, times - 1, times]);
+        assert!(taken.iter().all(|delivery| delivery.attempt == 1));
+    }
+    Ok(())
+}
+
+async fn a_delay_leaves_the_count_of_takeovers_alone(harness: &dyn QueueHarness) -> CaseResult {
+    let scene = Scene::holding(harness, 0..2).await?;
+    scene.dequeue(WORKER, 10, START).await?;
+    let mut now = START + LEASE;
+    // The first time it leaves the run that it was claimed in; after that it stands for itself.
+    for times in 1..4 {
+        let (taken, counts) = taken_over(&scene, now).await?;
+        assert_eq!(counts, [times, times]);
+        for delivery in &taken {
+            let delay = DeliveryOutcome::Delay { due_at: now };
+            assert!(scene.settle(delivery.receipt, delay, now).await?);
+        }
+        let again = scene.dequeue(WORKER, 10, now).await?;
+        assert!(again.iter().all(|delivery| delivery.takeovers == times));
+        now = now + LEASE;
+    }
+    Ok(())
+}
+
+async fn a_settled_failure_ends_the_count_of_takeovers(harness: &dyn QueueHarness) -> CaseResult {
+    let scene = Scene::holding(harness, 0..1).await?;
+    scene.dequeue(WORKER, 10, START).await?;
+    let mut now = START + LEASE;
+    for attempt in 1..4 {
+        let (taken, counts) = taken_over(&scene, now).await?;
+        assert_eq!(counts, [1]);
+        let delivery = only(taken)?;
+        assert_eq!(delivery.attempt, attempt);
+        let again = retry(now, "busy", now);
+        assert!(scene.settle(delivery.receipt, again, now).await?);
+        let delivery = only(scene.dequeue(WORKER, 10, now).await?)?;
+        assert_eq!((delivery.takeovers, delivery.attempt), (0, attempt + 1));
+        now = now + LEASE;
+    }
     Ok(())
 }

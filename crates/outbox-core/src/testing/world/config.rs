@@ -197,6 +197,8 @@ impl Draw {
         WorkerConfig {
             concurrency: self.one_of(&[1, 4, 32]),
             prefetch: self.one_of(&[0, 4, 64]),
+            // Runs die here more often than any message may be blamed for.
+            max_takeovers: 1_000,
             ..WorkerConfig::default()
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Why bytes cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Damage {
+pub enum Damage {
     /// They end before what they announce.
     #[error("the body ends too early")]
     Short,

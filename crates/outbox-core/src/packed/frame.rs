@@ -1,29 +1,34 @@
 //! A message as an entry keeps it: its sequence and epoch in the outbox that it came from, and then
 //! the packed body.
 
+use crate::lease::{Epoch, Sequence};
+use crate::message::Message;
 use bytes::Bytes;
-use outbox_core::lease::{Epoch, Sequence};
-use outbox_core::message::Message;
 
-use crate::codec::body::{self, Damage, Parts};
+use super::Damage;
+use super::body::{self, Parts};
 
 /// The bytes before the body.
 const HEAD: usize = 16;
 
 /// About how many bytes the frame of `message` takes; never far below.
-pub(super) fn size_hint(message: &Message) -> usize {
+#[must_use]
+pub fn size_hint(message: &Message) -> usize {
     HEAD + Parts::stored(message).size_hint()
 }
 
 /// Appends the frame of `message` to `out`.
-pub(super) fn write(message: &Message, out: &mut Vec<u8>) {
+pub fn write(message: &Message, out: &mut Vec<u8>) {
     out.extend_from_slice(&message.sequence.0.to_le_bytes());
     out.extend_from_slice(&message.epoch.0.to_le_bytes());
     Parts::stored(message).write(out);
 }
 
 /// Splits the first frame off `bytes`, which may hold more of them.
-pub(super) fn split_first(bytes: &mut Bytes) -> Result<Bytes, Damage> {
+///
+/// # Errors
+/// Where they begin with no frame.
+pub fn split_first(bytes: &mut Bytes) -> Result<Bytes, Damage> {
     let mut rest = bytes.clone();
     if rest.len() < HEAD {
         return Err(Damage::Short);
@@ -33,8 +38,11 @@ pub(super) fn split_first(bytes: &mut Bytes) -> Result<Bytes, Damage> {
     Ok(bytes.split_to(HEAD + body.len()))
 }
 
-/// The message in `frame`.
-pub(super) fn read(frame: &Bytes) -> Result<Message, Damage> {
+/// The message in `frame`; its payload shares the memory.
+///
+/// # Errors
+/// Where the bytes are not a frame.
+pub fn read(frame: &Bytes) -> Result<Message, Damage> {
     let (sequence, rest) = frame.split_first_chunk::<8>().ok_or(Damage::Short)?;
     let epoch = rest.first_chunk::<8>().ok_or(Damage::Short)?;
     let mut message = body::read(&frame.slice(HEAD..))?;
@@ -45,9 +53,9 @@ pub(super) fn read(frame: &Bytes) -> Result<Message, Damage> {
 
 #[cfg(test)]
 mod tests {
-    use outbox_core::id::MessageId;
-    use outbox_core::message::NewMessage;
-    use outbox_core::time::Timestamp;
+    use crate::id::MessageId;
+    use crate::message::NewMessage;
+    use crate::time::Timestamp;
 
     use super::*;
 

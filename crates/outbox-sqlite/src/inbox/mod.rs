@@ -7,16 +7,18 @@ use async_trait::async_trait;
 use outbox_core::delivery::Delivery;
 use outbox_core::error::{HandlerError, Result};
 use outbox_core::id::MessageId;
-use outbox_core::ports::{Handled, Handler, TransactionalHandler, UnitOfWork};
+use outbox_core::ports::{Handled, Handler, TransactionalHandler};
 use outbox_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
-use tokio::sync::Mutex;
 
 use crate::error::Fault;
 use crate::purge;
 use crate::scope;
 use crate::store::{At, SqliteStore};
 use crate::unit::require_transaction;
+use group::{Group, Part};
+
+mod group;
 
 const RECORD: &str = "\
     INSERT INTO outbox_inbox (scope, id, handled_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
@@ -92,9 +94,9 @@ pub struct SqliteInbox {
 
 #[derive(Default)]
 struct Shared {
-    /// Who may handle: SQLite has one writer, so that handlers wait here, for as long as their own
-    /// timeouts let them, and not for each other's write lock, which gives up sooner.
-    turn: Arc<Mutex<()>>,
+    /// Who may handle: SQLite has one writer, so that handlers wait in line here, for as long as
+    /// their own timeouts let them, and share the commits that they wait for.
+    group: Group,
     /// When to look for old records again, in microseconds.
     next_sweep: AtomicI64,
 }
@@ -126,11 +128,18 @@ impl SqliteInbox {
     }
 
     /// A handler that lets `handler` handle each message in a transaction, with the record that it
-    /// did, and answers once both are committed. What was handled before is answered at once.
+    /// did, and answers once both are committed. What was handled before is a duplicate.
+    ///
+    /// Handlers take turns. Those that are ready at the same time share a transaction and its
+    /// commit, up to 256 of them within 20 ms: each works in a savepoint of its own, so that one
+    /// that fails, panics or is dropped takes back its own part and no other. They see what those
+    /// before them have written, and nobody is answered before all of it is durable. Where a commit
+    /// fails, all who shared it fail, and the next ones have commits of their own.
     ///
     /// The transaction holds the file's one write lock from its start, against all processes: do
     /// what takes long before it, and stay well under the busy timeout and a third of the worker's
-    /// lease. Inside it, write through the connection that is handed over and through no other.
+    /// lease. Inside it, write through the connection that is handed over and through no other, and
+    /// end no transaction but those that you began in it.
     pub fn handler<H>(&self, handler: H) -> InboxHandler<H>
     where
         H: TransactionalHandler<SqliteConnection>,
@@ -234,18 +243,34 @@ where
     H: TransactionalHandler<SqliteConnection>,
 {
     async fn handle(&self, delivery: &Delivery) -> Result<Handled, HandlerError> {
-        let _turn = self.inbox.shared.turn.lock().await;
         let store = &self.inbox.store;
-        let mut open = store.begin().await.map_err(HandlerError::retry)?;
-        let connection = store.connection(&mut open);
-        // Where anything fails from here on, dropping the transaction rolls it back.
-        let news = self.inbox.record(connection, delivery.message.id).await;
-        let news = news.at(store, "record in inbox");
+        let part = self.inbox.shared.group.join(store).await;
+        let mut part = part.at(store, "begin").map_err(HandlerError::retry)?;
+        let answer = self.work(&mut part, delivery).await;
+        let keep = matches!(answer, Ok(Handled::Done));
+        let ended = part.end(keep).await.at(store, "commit");
+        ended.map_err(HandlerError::retry)?;
+        answer
+    }
+}
+
+impl<H> InboxHandler<H>
+where
+    H: TransactionalHandler<SqliteConnection>,
+{
+    async fn work(&self, part: &mut Part, delivery: &Delivery) -> Result<Handled, HandlerError> {
+        let store = &self.inbox.store;
+        let record = async {
+            let connection = part.connection()?;
+            self.inbox.record(connection, delivery.message.id).await
+        };
+        let news = record.await.at(store, "record in inbox");
         if !news.map_err(HandlerError::retry)? {
             return Ok(Handled::Duplicate);
         }
+        let connection = part.connection().at(store, "handle");
+        let connection = connection.map_err(HandlerError::retry)?;
         self.handler.handle(connection, delivery).await?;
-        store.commit(open).await.map_err(HandlerError::retry)?;
         Ok(Handled::Done)
     }
 }

@@ -5,22 +5,18 @@
 //! | kind version u32 | content type | headers | flags u8 | aggregate? | retry? | payload to the end
 //! ```
 //! Numbers are little-endian; the total length counts itself.
-
+use crate::id::MessageId;
+use crate::lease::{Epoch, Sequence};
+use crate::message::{Aggregate, Headers, Kind, Message, NewMessage, RetryOverride};
+use crate::time::Timestamp;
 use bytes::Bytes;
-use outbox_core::id::MessageId;
-use outbox_core::lease::{Epoch, Sequence};
-use outbox_core::message::{Aggregate, Headers, Kind, Message, NewMessage, RetryOverride};
-use outbox_core::time::Timestamp;
 
-use super::bytes::{Cursor, put_duration, put_length, put_optional_text, put_text};
-
-pub(crate) use super::bytes::Damage;
+use super::bytes::{Cursor, Damage, put_duration, put_length, put_optional_text, put_text};
 
 /// The format that is written.
 const FORMAT: u8 = 1;
 /// The bytes before the topic.
 const FIXED: usize = 4 + 1 + 16 + 8 + 8;
-
 const AGGREGATE: u8 = 1;
 const RETRY: u8 = 2;
 const MAX_ATTEMPTS: u8 = 4;
@@ -30,12 +26,17 @@ const KNOWN_FLAGS: u8 = AGGREGATE | RETRY | MAX_ATTEMPTS | BASE | CAP;
 
 /// What a body is written from: a new message with what append gives it, or a stored one.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Parts<'a> {
-    pub(crate) id: MessageId,
-    pub(crate) created_at: Timestamp,
-    pub(crate) due_at: Timestamp,
-    pub(crate) topic: &'a str,
-    pub(crate) ordering_key: Option<&'a str>,
+pub struct Parts<'a> {
+    /// The message's id.
+    pub id: MessageId,
+    /// When it was appended.
+    pub created_at: Timestamp,
+    /// When it is due.
+    pub due_at: Timestamp,
+    /// Its topic.
+    pub topic: &'a str,
+    /// Its ordering key.
+    pub ordering_key: Option<&'a str>,
     kind: &'a Kind,
     content_type: &'a str,
     headers: &'a Headers,
@@ -46,7 +47,8 @@ pub(crate) struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     /// The parts of `message`, appended as `id` at `now`.
-    pub(crate) fn appended(message: &'a NewMessage, id: MessageId, now: Timestamp) -> Self {
+    #[must_use]
+    pub fn appended(message: &'a NewMessage, id: MessageId, now: Timestamp) -> Self {
         Self {
             id,
             created_at: now,
@@ -63,7 +65,8 @@ impl<'a> Parts<'a> {
     }
 
     /// The parts of `message`; its sequence and epoch are no part of a body.
-    pub(crate) fn stored(message: &'a Message) -> Self {
+    #[must_use]
+    pub fn stored(message: &'a Message) -> Self {
         Self {
             id: message.id,
             created_at: message.created_at,
@@ -80,7 +83,8 @@ impl<'a> Parts<'a> {
     }
 
     /// About how many bytes the body takes; never far below.
-    pub(crate) fn size_hint(&self) -> usize {
+    #[must_use]
+    pub fn size_hint(&self) -> usize {
         let headers: usize = self
             .headers
             .iter()
@@ -91,7 +95,7 @@ impl<'a> Parts<'a> {
     }
 
     /// Appends the body to `out`.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+    pub fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&[0; 4]);
         out.push(FORMAT);
@@ -145,7 +149,10 @@ impl<'a> Parts<'a> {
 }
 
 /// Splits the first body off `bytes`, which may hold more of them.
-pub(crate) fn split_first(bytes: &mut Bytes) -> Result<Bytes, Damage> {
+///
+/// # Errors
+/// Where they begin with no body.
+pub fn split_first(bytes: &mut Bytes) -> Result<Bytes, Damage> {
     let announced = bytes.first_chunk::<4>().ok_or(Damage::Short)?;
     let length = u32::from_le_bytes(*announced) as usize;
     if length < FIXED || length > bytes.len() {
@@ -156,7 +163,10 @@ pub(crate) fn split_first(bytes: &mut Bytes) -> Result<Bytes, Damage> {
 
 /// The message in `body`; its payload shares the body's memory. Its place in the outbox is not in
 /// the body: the row knows it.
-pub(crate) fn read(body: &Bytes) -> Result<Message, Damage> {
+///
+/// # Errors
+/// Where the bytes are not a body.
+pub fn read(body: &Bytes) -> Result<Message, Damage> {
     let mut cursor = Cursor(body);
     let announced = u32::from_le_bytes(cursor.array()?) as usize;
     if announced != body.len() {

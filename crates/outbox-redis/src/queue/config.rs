@@ -1,0 +1,73 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use outbox_core::error::{ConfigError, Result};
+use outbox_core::time::{Clock, SystemClock};
+
+use crate::keys::check_text;
+
+/// How a [`crate::RedisQueue`] behaves.
+#[derive(Clone, Debug)]
+pub struct RedisQueueConfig {
+    /// The queue's name in its keys, in metrics and in failure records; from 1 to 255 bytes without
+    /// braces, `tasks` by default.
+    #[doc(alias = "owm-ingestion-stream")]
+    pub name: String,
+    /// The consumer group that reads; from 1 to 255 bytes without braces, `workers` by default.
+    pub group: String,
+    /// Whether other groups read the same messages, false by default. Entries then stay until every
+    /// group has settled them; all of the queue's groups must be opened with the same setting, and
+    /// a group that nobody reads any more has to be destroyed, because it keeps everything.
+    pub fan_out: bool,
+    /// The most entries, those in flight and delayed among them; what is over it is answered
+    /// [`outbox_core::PublishError::Unavailable`]. 1,000,000 by default.
+    #[doc(alias = "MAX_STREAM_SIZE")]
+    pub high_water: usize,
+    /// How long an id that was enqueued is remembered at least, so that enqueuing it again adds
+    /// nothing; for half as long again at most. 24 h by default: 80 bytes of the server's memory an
+    /// id. Longer than any outage after which an outbox would send it again.
+    pub dedup_window: Duration,
+    /// How long an entry may be read and not leased before others take it over: a worker died, or
+    /// lost its connection, between the two. 2 s by default, at least 1 ms.
+    pub grace: Duration,
+    /// Where the store decides by the caller's moments ([`crate::TimeSource::Caller`]), what those
+    /// calls take theirs from that are told none; the system's clock by default.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for RedisQueueConfig {
+    fn default() -> Self {
+        Self::named("tasks")
+    }
+}
+
+impl RedisQueueConfig {
+    /// The defaults for the queue of this name.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            group: "workers".to_owned(),
+            fan_out: false,
+            high_water: 1_000_000,
+            dedup_window: Duration::from_hours(24),
+            grace: Duration::from_secs(2),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        let mut error = ConfigError::default();
+        check_text(&mut error, "name", &self.name);
+        check_text(&mut error, "group", &self.group);
+        if self.high_water == 0 {
+            error.add("high_water", "is 0, but at least 1 is needed");
+        }
+        let times = [("dedup_window", self.dedup_window), ("grace", self.grace)];
+        for (setting, time) in times {
+            if time < Duration::from_millis(1) {
+                error.add(setting, format!("is {time:?}, but at least 1 ms is needed"));
+            }
+        }
+        Ok(error.into_result()?)
+    }
+}

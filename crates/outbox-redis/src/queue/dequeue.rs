@@ -1,0 +1,289 @@
+use std::time::Duration;
+
+use outbox_core::delivery::Delivery;
+use outbox_core::id::WorkerId;
+use outbox_core::ports::{DequeueReport, DequeueRequest};
+use outbox_core::time::Timestamp;
+use tokio::time::Instant;
+
+use super::entry::{Entry, Malformed};
+use super::settle::{Runs, places_in, receipt};
+use super::stats::moment_in;
+use super::{RedisQueue, consumer, lost, micros, millis, number, owner_bytes, scripts};
+use crate::error::Fault;
+use crate::link::{Arg, Reply};
+use crate::reader::Reader;
+
+/// The most entries that are read at once.
+pub(super) const READ: usize = 1_000;
+
+/// The shortest wait of a caller that does not recover what he was told is stuck.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// The longest wait for one answer of the server; then it is asked again.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// What one who found nothing waits for, in the time of the queue.
+struct Look {
+    moved: bool,
+    read: Arg,
+    rung: Arg,
+    next_due: Option<Timestamp>,
+    next_expiry: Option<Timestamp>,
+    unheld: bool,
+    now: Timestamp,
+}
+
+/// One call of a dequeue.
+struct Waiting<'a> {
+    request: &'a DequeueRequest,
+    began: Instant,
+    /// How long it waited, without what the server took to answer.
+    paused: Duration,
+    /// Since when entries were read and not leased.
+    unheld: Option<Instant>,
+}
+
+impl RedisQueue {
+    pub(super) async fn take(&self, request: &DequeueRequest) -> Result<DequeueReport, Fault> {
+        let mut reader = Reader::of(&self.0.store).await?;
+        let mut waiting = Waiting {
+            request,
+            began: Instant::now(),
+            paused: Duration::ZERO,
+            unheld: None,
+        };
+        loop {
+            let entries = self.read_entries(&mut reader, request).await?;
+            if !entries.is_empty() {
+                let report = self.lease(entries, &waiting).await?;
+                if !report.deliveries.is_empty() || !report.unreadable.is_empty() {
+                    return Ok(report);
+                }
+            }
+            let look = self.look(request.owner, waiting.now()).await?;
+            if look.moved {
+                continue;
+            }
+            match waiting.pause(&look, self.0.config.grace) {
+                Some(pause) => {
+                    let since = Instant::now();
+                    self.wait(&mut reader, &look, pause).await?;
+                    waiting.paused += since.elapsed();
+                }
+                None => {
+                    return Ok(DequeueReport {
+                        next_expiry: waiting.in_callers_time(look.next_expiry, look.now),
+                        ..DequeueReport::default()
+                    });
+                }
+            }
+        }
+    }
+
+    /// Reads what nobody has read, without waiting.
+    async fn read_entries(
+        &self,
+        reader: &mut Reader,
+        request: &DequeueRequest,
+    ) -> Result<Vec<Entry>, Fault> {
+        match self.read_group(reader, request).await {
+            Err(fault) if lost(&fault) => {
+                self.repair(&fault).await?;
+                self.read_group(reader, request).await
+            }
+            other => other,
+        }
+    }
+
+    async fn read_group(
+        &self,
+        reader: &mut Reader,
+        request: &DequeueRequest,
+    ) -> Result<Vec<Entry>, Fault> {
+        let stream = self.0.parts.stream();
+        let args = vec![
+            Arg::from_static_str("GROUP"),
+            Arg::from(self.0.config.group.as_str()),
+            consumer(request.owner),
+            Arg::from_static_str("COUNT"),
+            number(request.max.clamp(1, READ)),
+            Arg::from_static_str("STREAMS"),
+            Arg::from(stream),
+            Arg::from_static_str(">"),
+        ];
+        let read =
+            async |link: &crate::link::Link| link.command("XREADGROUP", Some(stream), args).await;
+        let reply = reader.with(read).await?;
+        // A list of streams, each with its name and its entries: with one stream, the second piece.
+        let mut pieces = reply.list()?.into_iter();
+        let Some(first) = pieces.next() else {
+            return Ok(Vec::new());
+        };
+        let entries = match pieces.next() {
+            Some(entries) => Some(entries),
+            None => first.list()?.into_iter().nth(1),
+        };
+        entries.map_or(Ok(Vec::new()), Entry::list)
+    }
+
+    /// Leases what was read, and sets aside what cannot be read.
+    async fn lease(
+        &self,
+        mut entries: Vec<Entry>,
+        waiting: &Waiting<'_>,
+    ) -> Result<DequeueReport, Fault> {
+        let request = waiting.request;
+        let mut args = Vec::with_capacity(4 + entries.len());
+        args.push(owner_bytes(request.owner));
+        args.push(consumer(request.owner));
+        args.push(micros(request.lease));
+        args.push(millis(self.0.config.grace));
+        args.extend(entries.iter().map(|entry| Arg::Bytes(entry.text.clone())));
+        let now = waiting.now();
+        let reply = self.run(&scripts::HOLD, Some(now), args).await?;
+        let mut parts = reply.list()?.into_iter();
+        let mut next = || parts.next().ok_or_else(too_short);
+        let token = token_in(next()?)?;
+        let next_expiry = moment_in(next()?)?;
+        let others = places_in(next()?)?;
+        let server_now = moment_in(next()?)?.unwrap_or(now);
+        let mut place = 0;
+        entries.retain(|_| {
+            place += 1;
+            others.binary_search(&(place - 1)).is_err()
+        });
+        let mut report = self.hand_out(entries, request.owner, token, now).await?;
+        report.next_expiry = waiting.in_callers_time(next_expiry, server_now);
+        Ok(report)
+    }
+
+    /// Makes deliveries of entries that `owner` holds, and sets aside those that are none of ours.
+    pub(super) async fn hand_out(
+        &self,
+        entries: Vec<Entry>,
+        owner: WorkerId,
+        token: u64,
+        now: Timestamp,
+    ) -> Result<DequeueReport, Fault> {
+        let mut report = DequeueReport::default();
+        let mut aside = Runs::default();
+        let mut any_aside = false;
+        for entry in &entries {
+            let receipt = receipt(entry.id, owner, token);
+            if entry.is_for_another(&self.0.config.group) {
+                aside.push("done", &receipt, []);
+                any_aside = true;
+                continue;
+            }
+            let read: Result<Delivery, Malformed> = entry.delivery(receipt);
+            match read {
+                Ok(delivery) => report.deliveries.push(delivery),
+                Err(problem) => {
+                    let told = entry.unreadable(&problem);
+                    tracing::error!(entry = told.place, problem = told.problem, "quarantined");
+                    aside.push("unreadable", &receipt, [Arg::from(told.problem.as_str())]);
+                    report.unreadable.push(told);
+                    any_aside = true;
+                }
+            }
+        }
+        if any_aside {
+            self.settle_runs(aside, now).await?;
+        }
+        Ok(report)
+    }
+
+    async fn look(&self, owner: WorkerId, now: Timestamp) -> Result<Look, Fault> {
+        let args = vec![owner_bytes(owner)];
+        let reply = self.run_repairing(&scripts::LOOK, Some(now), args).await?;
+        let mut parts = reply.list()?.into_iter();
+        let mut next = || parts.next().ok_or_else(too_short);
+        Ok(Look {
+            moved: next()?.number()? > 0,
+            read: Arg::Bytes(next()?.bytes()?),
+            rung: Arg::Bytes(next()?.bytes()?),
+            next_due: moment_in(next()?)?,
+            next_expiry: moment_in(next()?)?,
+            unheld: next()?.number()? == 1,
+            now: moment_in(next()?)?.unwrap_or(now),
+        })
+    }
+
+    /// Waits until the stream has grown since `look`, the bell has rung, or `pause` is over.
+    async fn wait(&self, reader: &mut Reader, look: &Look, pause: Duration) -> Result<(), Fault> {
+        let (stream, bell) = (self.0.parts.stream(), self.0.parts.bell());
+        let args = vec![
+            Arg::from_static_str("COUNT"),
+            Arg::Integer(1),
+            Arg::from_static_str("BLOCK"),
+            millis(pause),
+            Arg::from_static_str("STREAMS"),
+            Arg::from(stream),
+            Arg::from(bell),
+            look.read.clone(),
+            look.rung.clone(),
+        ];
+        let wait =
+            async |link: &crate::link::Link| link.blocking("XREAD", stream, args, pause).await;
+        match reader.with(wait).await {
+            // What has come, or gone, is found out by reading.
+            Ok(_) => Ok(()),
+            Err(fault) if fault.lost_group() => Ok(()),
+            Err(fault) => Err(fault),
+        }
+    }
+}
+
+impl Waiting<'_> {
+    /// The present moment, by the clock of the caller.
+    fn now(&self) -> Timestamp {
+        self.request.now + self.paused
+    }
+
+    /// A moment of the queue's time, told when that was `at`, by the clock of the caller.
+    fn in_callers_time(&self, moment: Option<Timestamp>, at: Timestamp) -> Option<Timestamp> {
+        let now = self.now();
+        moment.map(|moment| match moment >= at {
+            true => now + moment.since(at),
+            false => now - at.since(moment),
+        })
+    }
+
+    /// How long to wait before looking again; `None` where the call is over.
+    fn pause(&mut self, look: &Look, grace: Duration) -> Option<Duration> {
+        let waited = self.began.elapsed();
+        let rest = self.request.wait.checked_sub(waited)?;
+        let unheld_for = match look.unheld {
+            true => self.unheld.get_or_insert_with(Instant::now).elapsed(),
+            false => {
+                self.unheld = None;
+                Duration::ZERO
+            }
+        };
+        let ended = look.next_expiry.is_some_and(|end| end <= look.now);
+        let stuck = ended || (look.unheld && unheld_for >= grace);
+        if rest.is_zero() || (stuck && waited >= BREATH) {
+            return None;
+        }
+        let due = look.next_due.map(|due| due.since(look.now));
+        let ends = look.next_expiry.map(|end| end.since(look.now).max(BREATH));
+        let unheld = look
+            .unheld
+            .then(|| grace.saturating_sub(unheld_for).max(BREATH));
+        let pauses = [due, ends, unheld, Some(rest), Some(LONGEST)];
+        pauses.into_iter().flatten().min()
+    }
+}
+
+/// The token of a delivery.
+pub(super) fn token_in(reply: Reply) -> Result<u64, Fault> {
+    Ok(u64::try_from(reply.number()?).unwrap_or(0))
+}
+
+pub(super) fn too_short() -> Fault {
+    Fault::Reply {
+        wanted: "a longer list",
+        found: "a shorter one".to_owned(),
+    }
+}

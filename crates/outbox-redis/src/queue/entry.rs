@@ -1,0 +1,182 @@
+//! How an entry of the stream is read: what each of its fields says, and what is wrong with it.
+//!
+//! `m` is the message's frame. What came back from a failed attempt or a delay has `t`, when it was
+//! enqueued first, `a`, its failed attempts, `f`, when the first of them began, and `h`, the last of
+//! them, each behind its length; `k`, how often it was taken over before it was delayed; and with
+//! several groups `g`, which of them it came back for.
+
+use bytes::{Buf, Bytes};
+use outbox_core::delivery::{Delivery, Quarantined, Unreadable};
+use outbox_core::lease::{EntryId, Receipt};
+use outbox_core::message::Message;
+use outbox_core::packed::{Damage, frame};
+use outbox_core::status::AttemptRecord;
+use outbox_core::time::Timestamp;
+
+use crate::error::Fault;
+use crate::link::Reply;
+
+/// An entry as it was read, whatever is in it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Its id as the server writes it.
+    pub(super) text: Bytes,
+    pub(super) id: EntryId,
+    /// How often it was taken over since it came into the stream.
+    pub(super) takeovers: u32,
+    fields: Vec<(Bytes, Bytes)>,
+}
+
+/// Why an entry is none of ours, or is no more.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Malformed {
+    #[error("the entry has no field `{0}`")]
+    Missing(&'static str),
+    #[error("the field `{0}` is no number")]
+    Number(&'static str),
+    #[error("a failed attempt cannot be read: {0}")]
+    Failure(#[from] serde_json::Error),
+    #[error("the history of failed attempts is cut off")]
+    History,
+    #[error("the message cannot be read: {0}")]
+    Message(#[from] Damage),
+}
+
+impl Entry {
+    /// The entries in the list `reply`; those without fields were deleted, and are left out.
+    pub(super) fn list(reply: Reply) -> Result<Vec<Self>, Fault> {
+        let read = reply.list()?.into_iter().filter(|entry| !entry.is_null());
+        read.map(Self::read).collect()
+    }
+
+    fn read(reply: Reply) -> Result<Self, Fault> {
+        let mut parts = reply.list()?.into_iter();
+        let text = parts.next().ok_or_else(not_an_entry)?.bytes()?;
+        let id = parse_id(&text).ok_or_else(not_an_entry)?;
+        let mut values = match parts.next() {
+            Some(fields) => fields.list()?.into_iter(),
+            None => Vec::new().into_iter(),
+        };
+        let mut fields = Vec::with_capacity(values.len() / 2);
+        while let (Some(name), Some(value)) = (values.next(), values.next()) {
+            fields.push((name.bytes()?, value.bytes()?));
+        }
+        Ok(Self {
+            text,
+            id,
+            takeovers: 0,
+            fields,
+        })
+    }
+
+    fn field(&self, name: &str) -> Option<&Bytes> {
+        let mut fields = self.fields.iter();
+        fields
+            .find(|(field, _)| *field == name)
+            .map(|(_, value)| value)
+    }
+
+    fn number(&self, name: &'static str) -> Result<Option<i64>, Malformed> {
+        let text = self.field(name).map(|value| std::str::from_utf8(value));
+        let number = text.map(|text| text.ok().and_then(|text| text.parse().ok()));
+        number
+            .map(|number| number.ok_or(Malformed::Number(name)))
+            .transpose()
+    }
+
+    /// Whether it came back for another group.
+    pub(super) fn is_for_another(&self, group: &str) -> bool {
+        self.field("g").is_some_and(|of| *of != group)
+    }
+
+    fn message(&self) -> Result<Message, Malformed> {
+        let packed = self.field("m").ok_or(Malformed::Missing("m"))?;
+        Ok(frame::read(packed)?)
+    }
+
+    fn count(&self, name: &'static str) -> Result<u32, Malformed> {
+        let count = self.number(name)?.unwrap_or(0);
+        u32::try_from(count).map_err(|_| Malformed::Number(name))
+    }
+
+    fn history(&self) -> Result<Vec<AttemptRecord>, Malformed> {
+        let mut rest = self.field("h").cloned().unwrap_or_default();
+        let mut history = Vec::new();
+        while !rest.is_empty() {
+            let length = rest.try_get_u32_le().map_err(|_| Malformed::History)? as usize;
+            if length > rest.len() {
+                return Err(Malformed::History);
+            }
+            history.push(serde_json::from_slice(&rest.split_to(length))?);
+        }
+        Ok(history)
+    }
+
+    fn enqueued_at(&self) -> Result<Timestamp, Malformed> {
+        let noted = self.number("t")?;
+        let named = i64::try_from(self.id.major).unwrap_or(i64::MAX);
+        Ok(noted.map_or(Timestamp::from_millis(named), Timestamp::from_micros))
+    }
+
+    /// What a worker is handed with `receipt`.
+    pub(super) fn delivery(&self, receipt: Receipt) -> Result<Delivery, Malformed> {
+        Ok(Delivery {
+            message: self.message()?,
+            receipt,
+            attempt: self.count("a")?.saturating_add(1),
+            takeovers: self.count("k")?.saturating_add(self.takeovers),
+            last_failure: self.history()?.pop(),
+            enqueued_at: self.enqueued_at()?,
+        })
+    }
+
+    /// What is told of an entry that cannot be read.
+    pub(super) fn unreadable(&self, problem: &Malformed) -> Unreadable {
+        Unreadable {
+            place: self.id.to_string(),
+            problem: problem.to_string(),
+        }
+    }
+
+    /// The record in an entry of the quarantine.
+    pub(super) fn quarantined(&self) -> Quarantined {
+        let text = |name| {
+            self.field(name)
+                .map(|text| String::from_utf8_lossy(text).into_owned())
+        };
+        let moment = |name| self.number(name).ok().flatten().map(Timestamp::from_micros);
+        let history = self.history().unwrap_or_default();
+        let last = history.last().cloned();
+        let last_failed_at = moment("l").unwrap_or_default();
+        let (kind, error) = match last {
+            Some(failure) => (failure.kind, failure.error),
+            None => ("unreadable".to_owned(), text("p").unwrap_or_default()),
+        };
+        Quarantined {
+            place: text("o").unwrap_or_else(|| self.id.to_string()),
+            message: self.message().ok(),
+            attempts: self.count("a").unwrap_or(0),
+            history,
+            first_failed_at: moment("f").unwrap_or(last_failed_at),
+            last_failed_at,
+            kind,
+            error,
+        }
+    }
+}
+
+/// An entry's id out of its text, as `1526919030474-55`.
+pub(super) fn parse_id(text: &[u8]) -> Option<EntryId> {
+    let (major, minor) = std::str::from_utf8(text).ok()?.split_once('-')?;
+    Some(EntryId {
+        major: major.parse().ok()?,
+        minor: minor.parse().ok()?,
+    })
+}
+
+fn not_an_entry() -> Fault {
+    Fault::Reply {
+        wanted: "an entry",
+        found: "something else".to_owned(),
+    }
+}

@@ -1,0 +1,97 @@
+-- What every script of a queue begins with: its keys, the group, and the present moment.
+-- Moments and durations are microseconds.
+local STREAM, HELD, HOLDS, COUNTS, DELAYED, RETURNED, BELL, QUARANTINE, SEEN = unpack(KEYS)
+local GROUP, NOW, LATER = ARGV[1], moment(ARGV[2])
+
+-- The most arguments that are handed to one command.
+local CHUNK = 4000
+
+-- Runs a command with the items of a list behind its fixed arguments, in chunks.
+local function each_chunk(items, run)
+  for from = 1, #items, CHUNK do
+    run(unpack(items, from, math.min(from + CHUNK - 1, #items)))
+  end
+end
+
+-- What stands in HELD of each entry: its owner (16 bytes), the token of its delivery, a bar, and
+-- when its lease ends; nothing where it is not held.
+local function held_of(ids)
+  local values = {}
+  each_chunk(ids, function(...)
+    for _, value in ipairs(redis.call('HMGET', HELD, ...)) do
+      values[#values + 1] = value
+    end
+  end)
+  return values
+end
+
+-- A hold is an owner and a moment: all that he holds until then. HOLDS has them by their moment,
+-- COUNTS how many entries each has.
+local function hold_in(value)
+  local bar = string.find(value, '|', 17, true)
+  return string.sub(value, 1, 16) .. string.sub(value, bar + 1)
+end
+
+local function add_to_hold(hold, entries)
+  redis.call('HINCRBY', COUNTS, hold, entries)
+  redis.call('ZADD', HOLDS, string.sub(hold, 17), hold)
+end
+
+-- Takes entries out of holds, and forgets those that are empty.
+local function take_from_holds(entries)
+  for hold, count in pairs(entries) do
+    if redis.call('HINCRBY', COUNTS, hold, -count) <= 0 then
+      redis.call('HDEL', COUNTS, hold)
+      redis.call('ZREM', HOLDS, hold)
+    end
+  end
+end
+
+-- Notes that the owner holds these entries, and answers the token of the delivery.
+local function hold(owner, lease, ids)
+  local ends = digits(NOW + lease)
+  local token = digits(redis.call('HINCRBY', COUNTS, 'token', 1))
+  local pairs_of = {}
+  for place, id in ipairs(ids) do
+    pairs_of[2 * place - 1] = id
+    pairs_of[2 * place] = owner .. token .. '|' .. ends
+  end
+  each_chunk(pairs_of, function(...)
+    redis.call('HSET', HELD, ...)
+  end)
+  add_to_hold(owner .. ends, #ids)
+  return token
+end
+
+-- When the first hold of anybody but the owner ends; an empty text where nobody holds anything.
+local function next_expiry(owner)
+  local from = 0
+  while true do
+    local holds = redis.call('ZRANGE', HOLDS, from, from + 99, 'WITHSCORES')
+    for place = 1, #holds, 2 do
+      if string.sub(holds[place], 1, 16) ~= owner then
+        return digits(tonumber(holds[place + 1]))
+      end
+    end
+    if #holds < 200 then
+      return ''
+    end
+    from = from + 100
+  end
+end
+
+-- Moves entries whose time has come back into the stream, at most 100, so that nobody waits long
+-- for the server; how many, and when the next is due.
+local function move_due()
+  local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', NOW, 'LIMIT', 0, 100)
+  for _, id in ipairs(due) do
+    local fields = redis.call('HGET', RETURNED, id)
+    if fields then
+      redis.call('XADD', STREAM, '*', unpack(cmsgpack.unpack(fields)))
+    end
+    redis.call('HDEL', RETURNED, id)
+    redis.call('ZREM', DELAYED, id)
+  end
+  local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
+  return #due, first[2] and digits(tonumber(first[2])) or ''
+end

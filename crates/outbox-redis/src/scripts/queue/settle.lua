@@ -1,0 +1,146 @@
+-- Records what became of deliveries, fenced: all of them together, and what is added before what is
+-- taken away, because a script that fails halfway takes nothing back.
+-- ARGV: group, now, 1 where entries stay for other groups, and then runs of settlements: an outcome,
+-- the owner and token that they were delivered under, how many, and for each its entry and
+--   done: nothing, retry: delay, when it failed, failure, later: delay,
+--   quarantine: when it failed, failure, unreadable: problem
+-- Answers the places of those whose lease was lost, and of those whose entry is gone.
+local HISTORY = 16
+local WIDTH = {done = 1, retry = 4, later = 2, quarantine = 3, unreadable = 2}
+local stays = ARGV[3] == '1'
+
+local ids, outcomes, proofs, places = {}, {}, {}, {}
+local plain = true
+local place = 4
+while place <= #ARGV do
+  local outcome, proof, count = ARGV[place], ARGV[place + 1], tonumber(ARGV[place + 2])
+  place = place + 3
+  plain = plain and outcome == 'done'
+  for _ = 1, count do
+    local at = #ids + 1
+    ids[at], outcomes[at], proofs[at], places[at] = ARGV[place], outcome, proof, place
+    place = place + WIDTH[outcome]
+  end
+end
+
+local live, lost, from, settled = {}, {}, {}, {}
+for at, value in ipairs(held_of(ids)) do
+  local proof, id = proofs[at], ids[at]
+  if value and not settled[id] and string.sub(value, 1, #proof) == proof then
+    local hold = hold_in(value)
+    from[hold] = (from[hold] or 0) + 1
+    settled[id] = true
+    live[#live + 1] = at
+  else
+    lost[#lost + 1] = at - 1
+  end
+end
+
+-- Fails before anything was written where a key is of another type.
+if not plain then
+  redis.call('ZCARD', DELAYED)
+  redis.call('HLEN', RETURNED)
+  redis.call('XLEN', QUARANTINE)
+  redis.call('XLEN', BELL)
+end
+
+-- The fields of an entry by their names, with when it was enqueued among them.
+local function record_of(id, fields)
+  local record = {}
+  for at = 1, #fields, 2 do
+    record[fields[at]] = fields[at + 1]
+  end
+  record.t = record.t or string.match(id, '^%d+') .. '000'
+  return record
+end
+
+local function fields_of(record)
+  local fields = {}
+  for name, value in pairs(record) do
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  return fields
+end
+
+-- Notes one more failed attempt, which ends the count of takeovers; the history keeps its last ones, each behind its length.
+local function fail(record, failed_at, failure)
+  local attempts = tonumber(record.a or 0) + 1
+  local history = record.h or ''
+  if attempts > HISTORY then
+    history = string.sub(history, struct.unpack('<I4', history) + 5)
+  end
+  record.a = digits(attempts)
+  record.k = nil
+  record.f = record.f or failed_at
+  record.h = history .. struct.pack('<I4', #failure) .. failure
+end
+
+local rings = false
+local function bring_back(id, record, delay)
+  if stays then
+    record.g = GROUP
+  end
+  local due = NOW + tonumber(delay)
+  if due <= NOW then
+    redis.call('XADD', STREAM, '*', unpack(fields_of(record)))
+    return
+  end
+  local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
+  rings = rings or not first[2] or due < tonumber(first[2])
+  redis.call('HSET', RETURNED, id, cmsgpack.pack(fields_of(record)))
+  redis.call('ZADD', DELAYED, digits(due), id)
+end
+
+local conclude = {
+  retry = function(id, fields, at)
+    local record = record_of(id, fields)
+    fail(record, ARGV[at + 2], ARGV[at + 3])
+    bring_back(id, record, ARGV[at + 1])
+  end,
+  later = function(id, fields, at)
+    local record = record_of(id, fields)
+    -- The first delivery was no takeover, all others were.
+    local pending = redis.call('XPENDING', STREAM, GROUP, id, id, 1)[1]
+    local takeovers = tonumber(record.k or 0) + (pending and pending[4] - 1 or 0)
+    record.k = takeovers > 0 and digits(takeovers) or nil
+    bring_back(id, record, ARGV[at + 1])
+  end,
+  quarantine = function(id, fields, at)
+    local record = record_of(id, fields)
+    fail(record, ARGV[at + 1], ARGV[at + 2])
+    record.o, record.l = id, ARGV[at + 1]
+    redis.call('XADD', QUARANTINE, '*', unpack(fields_of(record)))
+  end,
+  unreadable = function(id, fields, at)
+    local raw = cmsgpack.pack(fields)
+    redis.call('XADD', QUARANTINE, '*', 'o', id, 'p', ARGV[at + 1], 'l', digits(NOW), 'raw', raw)
+  end,
+}
+
+local gone, taken = {}, {}
+for _, at in ipairs(live) do
+  local id, outcome = ids[at], outcomes[at]
+  taken[#taken + 1] = id
+  if outcome ~= 'done' then
+    local entry = redis.call('XRANGE', STREAM, id, id)[1]
+    if entry then
+      conclude[outcome](id, entry[2], places[at])
+    else
+      gone[#gone + 1] = at - 1
+    end
+  end
+end
+
+each_chunk(taken, function(...)
+  redis.call('HDEL', HELD, ...)
+  redis.call('XACK', STREAM, GROUP, ...)
+  if not stays then
+    redis.call('XDEL', STREAM, ...)
+  end
+end)
+take_from_holds(from)
+if rings then
+  redis.call('XADD', BELL, 'MAXLEN', 1, '*', 'due', '1')
+end
+return {lost, gone}

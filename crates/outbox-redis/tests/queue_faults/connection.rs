@@ -1,0 +1,144 @@
+//! Replies that are swallowed, connections that are cut, waits that are dropped.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use outbox_core::OutboxError;
+use outbox_core::error::PublishError;
+use outbox_core::ports::{DequeueRequest, Enqueued, Queue};
+use outbox_core::time::{Clock, SystemClock};
+use outbox_redis::{RedisQueue, RedisQueueConfig, RedisStore};
+use outbox_redis_harness::{Answer, Fault, Proxy, RedisServer};
+use tokio::time::sleep;
+
+use crate::scene::{
+    STREAM, Tested, enqueue_all, handle_all, ids, messages, no_more_connections_than, queue_at,
+    request, worker,
+};
+
+#[tokio::test]
+async fn a_swallowed_reply_doubles_nothing() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let proxy = Proxy::before(server.port()).await?;
+    let queue = queue_at(&proxy.url()).await?;
+    let batch = messages(0..50);
+    for fault in [Fault::SwallowReplies, Fault::CutAtReply] {
+        proxy.set(fault);
+        let results = queue.enqueue(&batch).await;
+        let told = |result: &Result<Enqueued, PublishError>| {
+            matches!(result, Err(PublishError::Unavailable { .. }))
+        };
+        assert!(results.iter().all(told), "{results:?}");
+        proxy.set(Fault::None);
+        proxy.cut();
+    }
+    enqueue_all(&queue, &batch).await?;
+    let mut wire = server.wire().await?;
+    assert_eq!(wire.command(&["XLEN", STREAM]).await?, Answer::Number(50));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_read_whose_reply_is_lost_comes_again() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let proxy = Proxy::before(server.port()).await?;
+    let (queue, direct) = (
+        queue_at(&proxy.url()).await?,
+        queue_at(&server.url()).await?,
+    );
+    let batch = messages(0..20);
+    enqueue_all(&direct, &batch).await?;
+    // The first call makes the connection, so that its replies alone are lost.
+    queue.settle(&[], SystemClock.now()).await?;
+    queue
+        .dequeue(&DequeueRequest {
+            max: 1,
+            ..request(worker(), Duration::ZERO)
+        })
+        .await?;
+    proxy.set(Fault::SwallowReplies);
+    assert!(
+        queue
+            .dequeue(&request(worker(), Duration::ZERO))
+            .await
+            .is_err()
+    );
+    assert_eq!(direct.stats(SystemClock.now()).await?.in_flight, 20);
+    let handled = handle_all(&direct).await?;
+    assert_eq!(handled.len(), 20);
+    assert_eq!(handled.into_iter().collect::<BTreeSet<_>>(), ids(&batch));
+    assert_eq!(direct.losses(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dropped_wait_takes_nothing_and_leaves_no_connection() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let queue = queue_at(&server.url()).await?;
+    for _ in 0..5 {
+        let asked = request(worker(), Duration::from_secs(30));
+        let waiting = queue.dequeue(&asked);
+        let waited = tokio::time::timeout(Duration::from_millis(50), waiting).await;
+        assert!(waited.is_err());
+    }
+    let batch = messages(0..5);
+    enqueue_all(&queue, &batch).await?;
+    let report = queue.dequeue(&request(worker(), Duration::ZERO)).await?;
+    assert_eq!(
+        report.deliveries.len(),
+        5,
+        "an abandoned wait took something"
+    );
+    // This test's own, the one that all commands share, and one that reads.
+    no_more_connections_than(3, &server).await
+}
+
+#[tokio::test]
+async fn closing_a_store_ends_every_wait_and_every_connection() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let store = RedisStore::open(server.url()).await?;
+    let queue = RedisQueue::open(&store, RedisQueueConfig::default()).await?;
+    let other = queue.clone();
+    let waiting = tokio::spawn(async move {
+        other
+            .dequeue(&request(worker(), Duration::from_secs(30)))
+            .await
+    });
+    queue.dequeue(&request(worker(), Duration::ZERO)).await?;
+    sleep(Duration::from_millis(100)).await;
+    store.close().await;
+    assert!(matches!(waiting.await?, Err(OutboxError::Closed)));
+    let closed = queue.stats(SystemClock.now()).await;
+    assert!(matches!(closed, Err(OutboxError::Closed)));
+    no_more_connections_than(1, &server).await
+}
+
+#[tokio::test]
+async fn latency_and_cuts_lose_and_double_nothing() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let proxy = Proxy::before(server.port()).await?;
+    let queue = queue_at(&proxy.url()).await?;
+    proxy.set(Fault::Delay(Duration::from_millis(5)));
+    let batch = messages(0..300);
+    let cutting = async {
+        for _ in 0..10 {
+            sleep(Duration::from_millis(60)).await;
+            proxy.cut();
+        }
+    };
+    let working = async {
+        for part in batch.chunks(30) {
+            enqueue_all(&queue, part).await?;
+        }
+        handle_all(&queue).await
+    };
+    let (handled, ()) = tokio::join!(working, cutting);
+    let handled = handled?;
+    // One whose settlement took effect unheard is told as lost when it is settled again.
+    assert!(handled.len() <= 300);
+    assert_eq!(queue.stats(SystemClock.now()).await?.depth(), 0);
+    assert_eq!(queue.losses(), 0);
+    let mut wire = server.wire().await?;
+    assert_eq!(wire.command(&["XLEN", STREAM]).await?, Answer::Number(0));
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! The queue on servers that are killed, filled, emptied and cut off: nothing that they still have is
+//! lost or doubled, and what they lost is told.
+
+mod connection;
+mod input;
+mod loss;
+mod memory;
+mod scene;
