@@ -154,6 +154,13 @@ async fn whoever_is_killed_no_task_is_lost_or_done_twice_and_none_overtakes_its_
     let finished = tokio::time::timeout(PATIENCE, scene.finish(&runs));
     finished.await.expect("the rest is not done in time");
     let census = scene.check(runs.len()).await;
+    let all = i64::try_from(runs.len() * scene.count).unwrap();
+    println!(
+        "kills: {}, tasks: {all}, lost: {}, doubled: {}",
+        mayhem.killed(),
+        all - census.tasks,
+        census.observations - census.tasks,
+    );
     println!(
         "{} kills in {killing:.1?}, {} tasks handled by {} processes, {} of them out of their key's \
          order (which workers that die do not keep), all over after {:.1?}",
@@ -245,11 +252,17 @@ async fn relay_recovery(mayhem: &Mayhem) -> Duration {
     recovery
 }
 
+/// How many recoveries are measured of each kind.
+fn recoveries() -> usize {
+    let wanted = std::env::var("OUTBOX_RECOVERIES");
+    wanted.map_or(20, |wanted| wanted.parse().unwrap())
+}
+
 #[tokio::test]
 async fn what_a_killed_worker_held_is_done_by_another_within_seconds() {
     let mayhem = Mayhem::of(0);
     let mut times = Vec::new();
-    for _ in 0..10 {
+    for _ in 0..recoveries() / 2 {
         let (a, b) = tokio::join!(worker_recovery(&mayhem), worker_recovery(&mayhem));
         times.extend([a, b]);
     }
@@ -265,7 +278,7 @@ async fn what_a_killed_worker_held_is_done_by_another_within_seconds() {
 async fn what_a_killed_relay_held_is_sent_by_another_within_seconds() {
     let mayhem = Mayhem::of(0);
     let mut times = Vec::new();
-    for _ in 0..10 {
+    for _ in 0..recoveries() / 2 {
         let (a, b) = tokio::join!(relay_recovery(&mayhem), relay_recovery(&mayhem));
         times.extend([a, b]);
     }

@@ -48,17 +48,23 @@ fn percentile(times: &mut [Duration], share: f64) -> Duration {
     times[rank.max(1) - 1]
 }
 
+/// Tells how many recoveries took how long, in steps of half a second.
+fn print_histogram(times: &[Duration]) {
+    let longest = times.iter().map(|time| time.as_millis() / 500).max();
+    for step in 0..=longest.unwrap_or(0) {
+        let count = times.iter().filter(|time| time.as_millis() / 500 == step);
+        println!("  {:.1} s {}", step as f64 / 2.0, "#".repeat(count.count()));
+    }
+}
+
 /// Whether work was taken over in time, and whether there was any to take over.
 pub(crate) fn assert_recovered(who: &str, mut times: Vec<Duration>) {
     let (p50, p99) = (percentile(&mut times, 0.50), percentile(&mut times, 0.99));
-    println!(
-        "{who}: {} recoveries, p50 {p50:.2?}, p99 {p99:.2?}",
-        times.len()
-    );
+    let count = times.len();
+    println!("recovery of {who}: {count} times, p50 {p50:.2?}, p99 {p99:.2?}");
+    print_histogram(&times);
     assert!(p99 < RECOVERY, "{times:?}");
-    let real = times
-        .iter()
-        .filter(|time| **time > Duration::from_secs(1))
-        .count();
+    let held = |time: &&Duration| **time > Duration::from_secs(1);
+    let real = times.iter().filter(held).count();
     assert!(real >= 5, "few of the killed held anything: {times:?}");
 }
