@@ -37,6 +37,7 @@ mod texts {
     text!(Configuration, "../docs/configuration.md");
     #[cfg(feature = "dlq")]
     text!(DeadLetters, "../docs/dead-letters.md");
+    text!(Operations, "../docs/operations.md");
     text!(Testing, "../docs/testing.md");
     text!(WritingABackend, "../docs/writing-a-backend.md");
 }
