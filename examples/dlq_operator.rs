@@ -199,10 +199,7 @@ async fn main() -> Outcome<()> {
     let listing = story.quarantine.list(&bulk, Page::first(1)).await?;
     let letter = listing.letters.first().ok_or("a letter")?;
     let error = letter.error.rsplit(": ").next().unwrap_or_default();
-    println!(
-        "{}: {} attempts, last error: {error}",
-        letter.place, letter.attempts
-    );
+    println!("from {}, last error: {error}", letter.origin);
 
     println!("-- the bug is mended; ten go first");
     story.warehouse.mended.store(true, Ordering::SeqCst);
