@@ -122,7 +122,7 @@ pub(crate) fn with_all_guarantees(scale: &Scale, report: &mut Report) {
 fn guarded(server: &Server, store: &RedisStore) -> Consumer {
     let cache = RedisDeduplicationCache::open(store, "bench-dedup");
     let cache = server.runtime.block_on(cache).unwrap();
-    let quota = Quota::new(100_000_000, Duration::from_secs(1), 10_000_000).unwrap();
+    let quota = Quota::new(1_000_000, Duration::from_secs(1), 1_000_000).unwrap();
     let limiter = RedisGcraLimiter::new(store, "bench-limit", quota, RedisLimiterConfig::default());
     let config = ConsumerConfig {
         semantics: Semantics::EffectivelyOnce,
