@@ -32,6 +32,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "takeovers",
         sql: include_str!("../migrations/0003_takeovers.sql"),
     },
+    Migration {
+        version: 4,
+        name: "aside",
+        sql: include_str!("../migrations/0004_aside.sql"),
+    },
 ];
 
 /// The record of what was done; a table of its own, so that the application's migrations and ours
