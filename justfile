@@ -33,6 +33,22 @@ tidy:
 doc *args:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps {{args}}
 
+# runs simulated worlds, one a seed; `just sim 1000000` runs a million
+sim seeds="10000" *args:
+    cargo run --release --quiet -p outbox-proof -- sim {{seeds}} {{args}}
+
+# runs one world again, and tells all that happened in it
+replay seed:
+    cargo run --release --quiet -p outbox-proof -- replay {{seed}}
+
+# plants each bug of planted/ in a copy, and sees it found; names choose, `--check` only applies them
+planted *names:
+    bash scripts/planted.sh {{names}}
+
+# kills real processes at random moments; tells kills, lost, doubled, and how soon others took over
+crash kills="200":
+    bash scripts/crash.sh {{kills}}
+
 # checks licences, bans and sources of all dependencies
 deny:
     cargo deny check licenses bans sources

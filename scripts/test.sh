@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs all tests of the workspace; installs the test runner and a Redis server where they are missing.
+# Runs all tests of the workspace; installs the test runner, a Redis server and strace where they are missing.
 # Arguments go to the runner, as `scripts/test.sh -E 'binary(kit)'`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,18 +9,24 @@ if ! cargo nextest --version >/dev/null 2>&1; then
     cargo install --locked cargo-nextest
 fi
 
-# Tests that kill, freeze and fill a server start one of their own, also where Docker has another.
-if ! command -v redis-server >/dev/null; then
+# Installs a program from the Debian package of its name where it is missing.
+need() {
+    command -v "$1" >/dev/null && return
     if ! command -v apt-get >/dev/null; then
-        echo "redis-server is missing, and there is no apt-get: install Redis 7.0 or newer" >&2
+        echo "$1 is missing, and there is no apt-get: install $2" >&2
         exit 1
     fi
-    as_root=()
+    local as_root=()
     [ "$(id -u)" -eq 0 ] || as_root=(sudo)
-    echo "installing redis-server"
+    echo "installing $1"
     "${as_root[@]}" apt-get update --quiet=2
-    "${as_root[@]}" apt-get install --quiet=2 --yes --no-install-recommends redis-server
-fi
+    "${as_root[@]}" apt-get install --quiet=2 --yes --no-install-recommends "$1"
+}
+
+# Tests that kill, freeze and fill a server start one of their own, also where Docker has another.
+need redis-server "Redis 7.0 or newer"
+# Faults of the disk are injected into system calls.
+need strace "strace, which works on Linux"
 
 # The rest shares one server: that of OUTBOX_TEST_REDIS_URL, else a container, else a process.
 with_redis() {

@@ -186,6 +186,13 @@ async fn whoever_is_killed_no_task_is_lost_or_done_twice_and_none_overtakes_its_
     let finished = tokio::time::timeout(PATIENCE, scene.finish(&runs));
     finished.await.expect("the rest is not done in time");
     let census = scene.check(runs.len()).await;
+    let all = i64::try_from(runs.len() * scene.count).unwrap();
+    println!(
+        "kills: {}, tasks: {all}, lost: {}, doubled: {}",
+        mayhem.killed(),
+        all - census.tasks,
+        census.observations - census.tasks,
+    );
     println!(
         "{} kills in {killing:.1?}, {} tasks handled by {} processes, {} of them out of their key's \
          order (which workers that die do not keep), all over after {:.1?}",
@@ -277,23 +284,35 @@ async fn relay_recovery(mayhem: &Mayhem) -> Duration {
     recovery
 }
 
+/// How many recoveries are measured of each kind.
+fn recoveries() -> usize {
+    let wanted = std::env::var("OUTBOX_RECOVERIES");
+    wanted.map_or(20, |wanted| wanted.parse().unwrap())
+}
+
 fn percentile(times: &mut [Duration], share: f64) -> Duration {
     times.sort_unstable();
     let rank = (times.len() as f64 * share).ceil() as usize;
     times[rank.max(1) - 1]
 }
 
+/// Tells how many recoveries took how long, in steps of half a second.
+fn print_histogram(times: &[Duration]) {
+    let longest = times.iter().map(|time| time.as_millis() / 500).max();
+    for step in 0..=longest.unwrap_or(0) {
+        let count = times.iter().filter(|time| time.as_millis() / 500 == step);
+        println!("  {:.1} s {}", step as f64 / 2.0, "#".repeat(count.count()));
+    }
+}
+
 fn assert_recovered(who: &str, mut times: Vec<Duration>) {
     let (p50, p99) = (percentile(&mut times, 0.50), percentile(&mut times, 0.99));
-    println!(
-        "{who}: {} recoveries, p50 {p50:.2?}, p99 {p99:.2?}",
-        times.len()
-    );
+    let count = times.len();
+    println!("recovery of {who}: {count} times, p50 {p50:.2?}, p99 {p99:.2?}");
+    print_histogram(&times);
     assert!(p99 < RECOVERY, "{times:?}");
-    let real = times
-        .iter()
-        .filter(|time| **time > Duration::from_secs(1))
-        .count();
+    let held = |time: &&Duration| **time > Duration::from_secs(1);
+    let real = times.iter().filter(held).count();
     assert!(real >= 5, "few of the killed held anything: {times:?}");
 }
 
@@ -301,7 +320,7 @@ fn assert_recovered(who: &str, mut times: Vec<Duration>) {
 async fn what_a_killed_worker_held_is_done_by_another_within_seconds() {
     let mayhem = Mayhem::of(0);
     let mut times = Vec::new();
-    for _ in 0..10 {
+    for _ in 0..recoveries() / 2 {
         let (a, b) = tokio::join!(worker_recovery(&mayhem), worker_recovery(&mayhem));
         times.extend([a, b]);
     }
@@ -317,7 +336,7 @@ async fn what_a_killed_worker_held_is_done_by_another_within_seconds() {
 async fn what_a_killed_relay_held_is_sent_by_another_within_seconds() {
     let mayhem = Mayhem::of(0);
     let mut times = Vec::new();
-    for _ in 0..10 {
+    for _ in 0..recoveries() / 2 {
         let (a, b) = tokio::join!(relay_recovery(&mayhem), relay_recovery(&mayhem));
         times.extend([a, b]);
     }

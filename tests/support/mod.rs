@@ -6,7 +6,7 @@ mod program;
 
 pub(crate) use file::{Census, File};
 pub(crate) use mayhem::Mayhem;
-pub(crate) use program::{Finished, Program, Running};
+pub(crate) use program::{Finished, Program, Running, require_strace};
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

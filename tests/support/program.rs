@@ -39,6 +39,24 @@ impl Program {
         self
     }
 
+    /// Runs it with a fault injected into its system calls, as `inject=fdatasync:error=EIO:when=3`.
+    pub(crate) fn under_strace(self, fault: &str) -> Self {
+        let program = self.0.as_std();
+        let call = fault.split(['=', ':']).nth(1).unwrap_or_default();
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qqq", "-o", "/dev/null", "-e"]);
+        command.arg(format!("trace={call}")).args(["-e", fault]);
+        command.arg(program.get_program()).args(program.get_args());
+        for (variable, value) in program.get_envs() {
+            match value {
+                Some(value) => command.env(variable, value),
+                None => command.env_remove(variable),
+            };
+        }
+        command.kill_on_drop(true).stdin(Stdio::null());
+        Self(command)
+    }
+
     /// Runs it to its end.
     pub(crate) async fn run(self) -> Finished {
         self.start().finish().await
@@ -49,6 +67,26 @@ impl Program {
         self.0.stdout(Stdio::piped()).stderr(Stdio::piped());
         Running(self.0.spawn().unwrap())
     }
+}
+
+/// Fails, and says what to do, where strace cannot inject faults here: a proof that is skipped is
+/// none.
+pub(crate) async fn require_strace() {
+    let mut probe = Command::new("strace");
+    probe.args([
+        "-qqq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "inject=fdatasync:error=EIO",
+        "true",
+    ]);
+    let ended = probe.status().await;
+    assert!(
+        ended.as_ref().is_ok_and(ExitStatus::success),
+        "strace cannot trace here ({ended:?}): install it (apt-get install strace) and allow ptrace \
+         (containers: --cap-add SYS_PTRACE; hosts: kernel.yama.ptrace_scope at most 1)"
+    );
 }
 
 /// Where cargo puts examples: beside the folder that this test was put into.

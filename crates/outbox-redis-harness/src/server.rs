@@ -111,8 +111,17 @@ impl RedisServer {
     /// As [`RedisServer::start`].
     pub async fn restart(&mut self) -> Result<(), BoxError> {
         self.child.kill().await.ok();
-        self.child = spawn(self.port, self.folder.path(), &self.args)?;
-        self.answers().await
+        let until = Instant::now() + START_TIME;
+        loop {
+            self.child = spawn(self.port, self.folder.path(), &self.args)?;
+            let answers = self.answers().await;
+            // Somebody's connection may go out by its port while it is away.
+            let ended = matches!(self.child.try_wait(), Ok(Some(_)));
+            if answers.is_ok() || !ended || Instant::now() > until {
+                return answers;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Stops its clock (`SIGSTOP`): connections stay open, and nothing answers.

@@ -31,6 +31,9 @@ const TOO_MANY_CLIENTS: &str = "max number of clients";
 /// What is in the driver's error where a server is reached whose certificate is not accepted.
 const BAD_CERTIFICATE: &str = "InvalidCertificate";
 
+/// What the driver says of a command that another node of a cluster is to be asked.
+const REDIRECTED: &str = "Too many redirections";
+
 /// What servers answer of a command in a script that they would refuse with `NOPERM` outside of one.
 const NOT_PERMITTED_IN_SCRIPTS: &[&str] = &[
     "The user executing the script can't",
@@ -113,6 +116,11 @@ impl Fault {
     /// Whether the stream or its group is gone: what was in it was lost, and it has to be made anew.
     pub(crate) fn lost_group(&self) -> bool {
         matches!(self.word(), Some("NOGROUP" | "UNBLOCKED"))
+    }
+
+    /// Whether a node of a cluster sent the command to another one, and did nothing.
+    pub(crate) fn redirected(&self) -> bool {
+        matches!(self, Self::Driver(error) if error.details().contains(REDIRECTED))
     }
 
     /// Whether the driver gave up waiting; the command may have taken effect.

@@ -196,7 +196,19 @@ impl Link {
         self.command(name, keys.first().copied(), all).await
     }
 
+    /// Sends a command, once more where another node of a cluster has its slot: nothing was done
+    /// then, and by now it is known which one.
     async fn send(&self, sending: Sending<'_>, args: Vec<Arg>) -> Result<Reply, Fault> {
+        if !self.client.is_clustered() {
+            return self.try_to_send(&sending, args).await;
+        }
+        match self.try_to_send(&sending, args.clone()).await {
+            Err(fault) if fault.redirected() => self.try_to_send(&sending, args).await,
+            other => other,
+        }
+    }
+
+    async fn try_to_send(&self, sending: &Sending<'_>, args: Vec<Arg>) -> Result<Reply, Fault> {
         let slot = sending
             .key
             .map(|key| fred::util::redis_keyslot(key.as_bytes()));
@@ -215,10 +227,13 @@ impl Link {
     }
 }
 
-/// Sent once, and answered within `timeout` or not at all.
+/// Sent once, and answered within `timeout` or not at all. The driver does not follow redirections:
+/// to ask the node that a slot is on its way to, it takes the next reply of that connection, which
+/// is somebody else's, and every reply after it goes to the wrong command.
 fn once(timeout: Duration) -> Options {
     Options {
         max_attempts: Some(1),
+        max_redirections: Some(0),
         timeout: Some(timeout),
         ..Options::default()
     }

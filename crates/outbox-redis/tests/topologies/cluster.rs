@@ -10,7 +10,7 @@ use outbox_redis_harness::{RedisCluster, Wire};
 use super::*;
 
 /// Names whose keys lie on the first, the second and the third node.
-async fn a_name_for_each_node(cluster: &RedisCluster) -> Result<Vec<String>, BoxError> {
+pub(crate) async fn a_name_for_each_node(cluster: &RedisCluster) -> Result<Vec<String>, BoxError> {
     let mut names = vec![None; 3];
     for number in 0..100 {
         let name = format!("cache-{number}");

@@ -7,14 +7,14 @@ use outbox_redis_harness::RedisServer;
 
 use super::*;
 
-struct Group {
-    primary: RedisServer,
+pub(crate) struct Group {
+    pub(crate) primary: RedisServer,
     replica: RedisServer,
     sentinel: RedisServer,
 }
 
 impl Group {
-    async fn start() -> Result<Self, BoxError> {
+    pub(crate) async fn start() -> Result<Self, BoxError> {
         let primary = RedisServer::start(&[]).await?;
         let port = primary.port().to_string();
         let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &port]).await?;
@@ -55,13 +55,23 @@ impl Group {
         }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let port = self.sentinel.port();
         format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main")
     }
 
+    /// Waits until the replica has what was written.
+    pub(crate) async fn is_synced(&self) -> Tested {
+        let mut wire = self.primary.wire().await?;
+        // Counts for what was written before it by anybody.
+        wire.command(&["SET", "mark", "1"]).await?;
+        let replicas = wire.command(&["WAIT", "1", "5000"]).await?.number();
+        assert_eq!(replicas, Some(1));
+        Ok(())
+    }
+
     /// Cuts the replica off, so that nothing more reaches it.
-    async fn stop_replication(&self) -> Tested {
+    pub(crate) async fn stop_replication(&self) -> Tested {
         let mut wire = self.primary.wire().await?;
         wire.command(&["ACL", "SETUSER", "default", "-psync", "-sync"])
             .await?;
@@ -156,11 +166,7 @@ async fn what_a_failover_loses_is_forgotten_and_handled_again() -> Tested {
     for id in &ids[..10] {
         assert!(process(&cache, *id).await?);
     }
-    let mut wire = group.primary.wire().await?;
-    assert_eq!(
-        wire.command(&["WAIT", "1", "5000"]).await?.number(),
-        Some(1)
-    );
+    group.is_synced().await?;
     group.stop_replication().await?;
     for id in &ids[10..] {
         assert!(process(&cache, *id).await?);

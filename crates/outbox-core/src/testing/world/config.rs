@@ -74,7 +74,7 @@ pub struct Scenario {
     pub keys: usize,
     /// How long faults go on; 15 s by default. Everything has to be done soon after.
     pub mayhem: Duration,
-    /// How long after the faults everything has to be done; 60 s by default.
+    /// How long after the faults everything has to be done; 40 s by default.
     pub patience: Duration,
     /// How often what goes wrong.
     pub faults: FaultRates,
@@ -112,7 +112,7 @@ impl Scenario {
             messages: 50,
             keys: 10,
             mayhem: Duration::from_secs(15),
-            patience: Duration::from_secs(60),
+            patience: Duration::from_secs(40),
             faults: draw.faults(),
             guard,
             relay: draw.relay(),

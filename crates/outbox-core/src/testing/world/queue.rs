@@ -15,6 +15,7 @@ use crate::ports::{
     DeliverySettlement, DequeueReport, DequeueRequest, Enqueued, Queue, RecoverRequest,
 };
 use crate::report::{QueueStats, SettleReport};
+use crate::signal::Wake;
 use crate::status::Ordering;
 use crate::time::Timestamp;
 
@@ -124,6 +125,10 @@ impl Queue for SimQueue {
 
     fn ordering(&self) -> Ordering {
         self.inner.ordering()
+    }
+
+    fn room(&self) -> Option<Wake> {
+        self.inner.room()
     }
 
     async fn enqueue(&self, messages: &[Message]) -> Vec<Result<Enqueued, PublishError>> {

@@ -233,6 +233,8 @@ impl Parts {
         let calm = Instant::now();
         let produced = async { while producers.join_next().await.is_some() {} };
         let _ = timeout(self.config.patience, produced).await;
+        let planned = self.config.messages;
+        self.ledger.read(|books| books.check_committed(planned))?;
         self.resume_until_done().await?;
         let recovered = calm.elapsed();
         self.check_places().await?;

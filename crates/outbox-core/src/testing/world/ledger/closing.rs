@@ -89,6 +89,15 @@ impl Books {
         })
     }
 
+    /// Every message that a producer was told is committed is there: `planned` of them.
+    pub(in super::super) fn check_committed(&self, planned: usize) -> Ruling {
+        let produced = self.messages.iter().filter(|known| known.produced);
+        let count = produced.count();
+        hold(count == planned, "a commit that was told is one", || {
+            format!("producers committed {planned} messages, {count} of them are there")
+        })
+    }
+
     /// Once the faults have stopped, every message ends published, handled or in quarantine.
     pub(in super::super) fn check_end(&self, with_queue: bool) -> Ruling {
         for (number, known) in self.numbered() {

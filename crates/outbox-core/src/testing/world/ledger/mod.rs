@@ -82,6 +82,8 @@ struct Known {
     starts: u32,
     failed_answers: u32,
     handled: u32,
+    /// Whether a producer appended it, not a handler.
+    produced: bool,
 }
 
 #[derive(Debug, Default)]

@@ -34,6 +34,7 @@ impl Books {
             payload: new.payload.clone(),
             key,
             poison,
+            produced: new.idempotency_key.is_some(),
             due: new.due_at.filter(|due| *due > now),
             ..Known::default()
         });
