@@ -15,8 +15,10 @@ use std::time::Duration;
 
 use clap::Parser;
 use outbox::env::EnvConfig;
-use outbox::ports::FlushReport;
+use outbox::lease::Sequence;
+use outbox::ports::{FlushReport, Replay, ReplayFrom, ReplayRequest};
 use outbox::produce::{Producer, ProducerReport};
+use outbox::sqlite::SqliteOutbox;
 use tokio::time::Instant;
 
 use owm::embedded::{self, Embedded};
@@ -39,6 +41,9 @@ struct Cli {
     /// Generate nothing: send what an earlier run has left in the outbox
     #[arg(long)]
     flush_only: bool,
+    /// Send again, with what is new, all that was sent and is kept: after a Redis server has lost it
+    #[arg(long)]
+    replay: bool,
     /// Give up after so many seconds in which nothing could be sent
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     patience: u64,
@@ -68,6 +73,9 @@ async fn run() -> Result<(), Failure> {
     if let Some(plan) = &plan {
         cron.persist(plan, &mut figures).await?;
     }
+    if cli.replay {
+        cron.replay().await?;
+    }
     let flushed = cron.producer.flush().await?;
     figures.flushed = flushed.tally.done;
     figures.seconds = started.elapsed().as_secs_f64();
@@ -80,6 +88,7 @@ async fn run() -> Result<(), Failure> {
 struct Cron {
     producer: Producer,
     ledger: Arc<Ledger>,
+    outbox: Arc<SqliteOutbox>,
     batch_size: usize,
     path: String,
 }
@@ -92,9 +101,11 @@ impl Cron {
         let relay = embedded.relay(env, patience)?.hook(ledger.clone());
         let config = env.producer();
         let batch_size = config.batch_size;
+        let outbox = embedded.outbox.clone();
         let producer = Producer::new(embedded.outbox, Arc::new(relay), config)?;
         Ok(Self {
             producer,
+            outbox,
             ledger,
             batch_size,
             path: path.display().to_string(),
@@ -115,6 +126,14 @@ impl Cron {
         figures.produced = plan.tasks.len() as u64;
         figures.persisted = persisted.added;
         figures.duplicates = persisted.duplicates;
+        Ok(())
+    }
+
+    /// Makes what was sent and is kept ready again; a queue that knows it adds nothing.
+    async fn replay(&self) -> Result<(), Failure> {
+        let everything = ReplayRequest::of_all(ReplayFrom::Sequence(Sequence(0)));
+        let replayed = self.outbox.replay(&everything).await?;
+        eprintln!("{} tasks are sent again", grouped(replayed));
         Ok(())
     }
 

@@ -9,7 +9,8 @@
 //! [`message`] and [`delivery`] are what travels, [`ports`] what backends provide, [`produce`],
 //! [`relay`] and [`consume`] what works, [`publish`] where messages go, [`policy`] when they are
 //! tried again, [`observe`] what can be seen of it, [`mod@env`] what the environment sets, and
-//! [`memory`] what tests stand on. Each backend is a module behind a feature of its name.
+//! [`memory`] what tests stand on. Each backend is a module behind a feature of its name, and so are
+//! dead letters (`dlq`).
 
 pub use outbox_core::{
     HandlerError, OutboxError, PublishError, Result, consume, delivery, env, error, id, lease,
@@ -17,6 +18,8 @@ pub use outbox_core::{
     status, time,
 };
 
+#[cfg(feature = "dlq")]
+pub use outbox_dlq as dlq;
 #[cfg(feature = "redis")]
 pub use outbox_redis as redis;
 #[cfg(feature = "sqlite")]
@@ -32,6 +35,9 @@ mod texts {
         };
     }
     text!(Configuration, "../docs/configuration.md");
+    #[cfg(feature = "dlq")]
+    text!(DeadLetters, "../docs/dead-letters.md");
+    text!(Operations, "../docs/operations.md");
     text!(Testing, "../docs/testing.md");
     text!(WritingABackend, "../docs/writing-a-backend.md");
 }

@@ -13,19 +13,16 @@ use std::time::Duration;
 
 use outbox::ports::Clock;
 use outbox::time::SystemClock;
-use support::{Census, File, Finished, Mayhem, Program, Running, made_up_cities};
+use support::{
+    Census, File, Mayhem, PATIENCE, Program, Running, assert_recovered, is_done, made_up_cities,
+    numbered, stop, until,
+};
 use tempfile::{TempDir, tempdir};
 use tokio::time::{Instant, sleep};
 
 /// How long the longest of a killed producer's lives is, and of a worker's.
 const PRODUCER: Duration = Duration::from_millis(1_500);
 const WORKER: Duration = Duration::from_secs(4);
-
-/// How long the rest of the work may take once nobody is killed any more.
-const PATIENCE: Duration = Duration::from_secs(90);
-
-/// Within which work of a killed process is to be picked up.
-const RECOVERY: Duration = Duration::from_secs(5);
 
 /// A file, and processes that work on it.
 struct Scene {
@@ -139,35 +136,6 @@ impl Scene {
     async fn unsent(&self) -> u64 {
         self.file.stats().await.0.unsent()
     }
-}
-
-/// Whether a producer has done its work; it may also say that something is left for the next one.
-fn is_done(ended: Finished) -> bool {
-    if ended.code == Some(1) {
-        println!("left for the next: {}", ended.complained.trim());
-        return false;
-    }
-    ended.expect(0);
-    true
-}
-
-/// Lets a worker finish what it is at.
-async fn stop(worker: Running) {
-    worker.signal("TERM").await;
-    worker.finish().await.expect(0);
-}
-
-/// Waits until `condition` holds.
-async fn until(condition: impl AsyncFn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(Instant::now() < deadline, "it does not get on");
-        sleep(Duration::from_millis(5)).await;
-    }
-}
-
-fn numbered(name: &str, runs: usize) -> impl Iterator<Item = String> {
-    (1..=runs).map(move |run| format!("{name}{run}"))
 }
 
 #[tokio::test]
@@ -288,32 +256,6 @@ async fn relay_recovery(mayhem: &Mayhem) -> Duration {
 fn recoveries() -> usize {
     let wanted = std::env::var("OUTBOX_RECOVERIES");
     wanted.map_or(20, |wanted| wanted.parse().unwrap())
-}
-
-fn percentile(times: &mut [Duration], share: f64) -> Duration {
-    times.sort_unstable();
-    let rank = (times.len() as f64 * share).ceil() as usize;
-    times[rank.max(1) - 1]
-}
-
-/// Tells how many recoveries took how long, in steps of half a second.
-fn print_histogram(times: &[Duration]) {
-    let longest = times.iter().map(|time| time.as_millis() / 500).max();
-    for step in 0..=longest.unwrap_or(0) {
-        let count = times.iter().filter(|time| time.as_millis() / 500 == step);
-        println!("  {:.1} s {}", step as f64 / 2.0, "#".repeat(count.count()));
-    }
-}
-
-fn assert_recovered(who: &str, mut times: Vec<Duration>) {
-    let (p50, p99) = (percentile(&mut times, 0.50), percentile(&mut times, 0.99));
-    let count = times.len();
-    println!("recovery of {who}: {count} times, p50 {p50:.2?}, p99 {p99:.2?}");
-    print_histogram(&times);
-    assert!(p99 < RECOVERY, "{times:?}");
-    let held = |time: &&Duration| **time > Duration::from_secs(1);
-    let real = times.iter().filter(held).count();
-    assert!(real >= 5, "few of the killed held anything: {times:?}");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use outbox::delivery::Delivery;
+use outbox::lease::EntryId;
 use outbox::message::Headers;
 use outbox::ports::{Clock, TransactionalHandler, UnitOfWork};
 use outbox::sqlite::SqliteStore;
@@ -108,13 +109,18 @@ impl ObserveCity {
             .bind(SystemClock.now().as_micros())
             .bind(message.ordering_key.as_deref())
             .bind(message.sequence.0.cast_signed())
-            .bind(delivery.receipt.entry.major.cast_signed())
+            .bind(place(delivery.receipt.entry))
             .bind(delivery.attempt)
             .bind(std::process::id())
             .execute(tx)
             .await?;
         Ok(())
     }
+}
+
+/// A place in the queue as one number: Redis numbers entries by the millisecond, and within it.
+fn place(entry: EntryId) -> i64 {
+    (entry.major << 20 | entry.minor).cast_signed()
 }
 
 /// The weather service, simulated: it is colder towards the poles.

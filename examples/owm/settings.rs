@@ -16,9 +16,17 @@ use super::outcome::Failure;
 /// The flags of every program that have a variable.
 #[derive(Debug, Args)]
 pub(crate) struct Knobs {
-    /// The file of outbox and queue; it is made with its folder where it is missing
+    /// The file of outbox, queue and what is observed; it is made with its folder where it is missing
     #[arg(long, value_name = "PATH", env = "OUTBOX_PATH")]
     outbox: Option<OsString>,
+    /// A Redis server that the queue is on, as redis://localhost [default: the queue is in the file]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "OUTBOX_REDIS_URL",
+        hide_env_values = true
+    )]
+    redis: Option<OsString>,
     /// The name of the queue [default: owm-ingestion-stream]
     #[arg(long, value_name = "NAME", env = "OUTBOX_STREAM")]
     stream: Option<OsString>,

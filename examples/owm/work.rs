@@ -67,7 +67,7 @@ impl Crew {
         }
         let consumer = Arc::new(consumer);
         let hire = |_| {
-            let queue = Arc::clone(&embedded.queue);
+            let queue = Arc::clone(&embedded.broker.queue);
             let worker = Worker::new(queue, Arc::clone(&consumer), env.worker())?;
             Ok(Arc::new(worker.hook(ledger.clone())))
         };

@@ -12,4 +12,6 @@ mod support;
 
 mod flow;
 mod input;
+#[cfg(feature = "redis")]
+mod redis;
 mod scene;

@@ -3,10 +3,12 @@
 mod file;
 mod mayhem;
 mod program;
+mod steps;
 
 pub(crate) use file::{Census, File};
 pub(crate) use mayhem::Mayhem;
 pub(crate) use program::{Finished, Program, Running, require_strace};
+pub(crate) use steps::{PATIENCE, assert_recovered, is_done, numbered, stop, until};
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

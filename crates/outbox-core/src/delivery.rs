@@ -78,4 +78,6 @@ pub struct Quarantined {
     pub kind: String,
     /// The last failure's text.
     pub error: String,
+    /// How often it was sent back from quarantine before.
+    pub redrives: u32,
 }

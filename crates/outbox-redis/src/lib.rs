@@ -10,6 +10,7 @@
 //! replica. Turn on `appendonly yes`, keep `maxmemory-policy noeviction`, and keep published
 //! messages in the outbox for a while.
 
+mod batch;
 mod dedup;
 mod error;
 mod health;
@@ -17,6 +18,7 @@ mod keys;
 mod link;
 mod options;
 mod probe;
+mod publisher;
 mod queue;
 mod rate_limit;
 mod reader;
@@ -27,6 +29,7 @@ mod tls;
 
 pub use dedup::{CompactLayout, DedupLayout, RedisDeduplicationCache};
 pub use options::{Eviction, RedisOptions};
+pub use publisher::{EntryIds, RedisPublisher, RedisPublisherConfig};
 pub use queue::{RedisQueue, RedisQueueConfig};
 pub use rate_limit::{
     RedisDailyRateLimiter, RedisFixedWindowLimiter, RedisGcraLimiter, RedisLimiterConfig,

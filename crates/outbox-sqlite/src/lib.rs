@@ -15,6 +15,8 @@ mod codec;
 mod connect;
 mod dedup;
 mod delivery_log;
+#[cfg(feature = "dlq")]
+mod dlq;
 mod error;
 mod health;
 mod inbox;
@@ -35,6 +37,8 @@ mod watch;
 
 pub use dedup::SqliteDeduplicationCache;
 pub use delivery_log::SqliteDeliveryLog;
+#[cfg(feature = "dlq")]
+pub use dlq::{SqliteDlqHeap, SqliteQuarantine};
 pub use inbox::{InboxHandler, SqliteInbox};
 pub use options::{SqliteOptions, Synchronous};
 pub use outbox::SqliteOutbox;

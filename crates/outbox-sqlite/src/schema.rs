@@ -34,8 +34,13 @@ const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         version: 4,
+        name: "dead letters",
+        sql: include_str!("../migrations/0004_dead_letters.sql"),
+    },
+    Migration {
+        version: 5,
         name: "aside",
-        sql: include_str!("../migrations/0004_aside.sql"),
+        sql: include_str!("../migrations/0005_aside.sql"),
     },
 ];
 

@@ -1,3 +1,5 @@
+mod aside;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
@@ -38,6 +40,7 @@ struct Entry {
     history: Vec<AttemptRecord>,
     standing: Standing,
     damaged: bool,
+    redrives: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +75,7 @@ impl Entries {
             history: Vec::new(),
             standing: Standing::Ready,
             damaged: false,
+            redrives: 0,
         };
         self.entries.insert(id, entry);
         self.ready.insert(id);
@@ -320,6 +324,7 @@ impl Entry {
             last_failed_at: now,
             kind: "unreadable".to_owned(),
             error: "the entry is damaged".to_owned(),
+            redrives: self.redrives,
         }
     }
 
@@ -337,6 +342,7 @@ impl Entry {
             last_failed_at,
             kind,
             error,
+            redrives: self.redrives,
         }
     }
 }

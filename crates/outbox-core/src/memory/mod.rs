@@ -8,6 +8,7 @@ mod fallback_limiter;
 mod outbox;
 mod queue;
 mod rate_limit;
+mod removal;
 
 pub use dedup::MemoryDeduplicationCache;
 pub use delivery_log::MemoryDeliveryLog;
@@ -15,3 +16,4 @@ pub use fallback_limiter::{FailureMode, FallbackLimiter};
 pub use outbox::{MemoryOutbox, MemoryOutboxConfig, MemoryTransaction};
 pub use queue::{MemoryQueue, MemoryQueueConfig};
 pub use rate_limit::{MemoryFixedWindowLimiter, MemoryGcraLimiter};
+pub use removal::Removal;

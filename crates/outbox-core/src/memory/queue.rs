@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
 
+use super::Removal;
 use super::entries::{Entries, Holder};
 use crate::delivery::Quarantined;
 use crate::error::{PublishError, Result};
@@ -104,6 +105,35 @@ impl MemoryQueue {
     /// there is one.
     pub fn corrupt(&self, id: MessageId) -> bool {
         self.with(|entries| entries.damage(id))
+    }
+
+    /// Takes an unsettled entry out, unless somebody has it; the caller has it then, and it is in no
+    /// quarantine.
+    #[must_use]
+    pub fn take_out(&self, id: MessageId) -> Removal {
+        self.with(|entries| entries.take_out(id))
+    }
+
+    /// Takes everything out of quarantine, oldest first.
+    #[must_use]
+    pub fn take_quarantined(&self) -> Vec<Quarantined> {
+        self.with(Entries::take_quarantined)
+    }
+
+    /// Whether [`MemoryQueue::put_back`] would put an entry of this message back.
+    #[must_use]
+    pub fn lacks(&self, id: MessageId) -> bool {
+        self.with(|entries| entries.lacks(id))
+    }
+
+    /// Puts an entry back that came out of quarantine: at its old place, or at the end where its
+    /// place is none of this queue. It keeps its attempts and history. Whether it did: not where its
+    /// message is there already, or where nobody can read it.
+    #[must_use]
+    pub fn put_back(&self, resting: Quarantined, now: Timestamp) -> bool {
+        let put = self.with(|entries| entries.put_back(resting, now));
+        self.0.wake.notify();
+        put
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Entries) -> T) -> T {

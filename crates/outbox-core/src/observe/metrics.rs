@@ -151,7 +151,7 @@ pub fn record_health(report: &HealthReport) {
 
 /// Tells the recorder what each metric means; call it once, after a recorder was installed.
 pub fn describe_metrics() {
-    for metric in names::METRICS {
+    for metric in names::METRICS.iter().chain(names::DEAD_LETTER_METRICS) {
         match metric.metric_type {
             MetricType::Counter => describe_counter!(metric.name, metric.meaning),
             MetricType::Gauge => describe_gauge!(metric.name, metric.meaning),

@@ -14,6 +14,8 @@ pub const STATUS: &str = "status";
 pub const FATE: &str = "fate";
 /// Label: a short stable word for what went wrong, as `unavailable`.
 pub const ERROR: &str = "error";
+/// Label: what a dead letter left, as `outbox` or `queue:orders`.
+pub const ORIGIN: &str = "origin";
 /// Label: the name of a health check.
 pub const CHECK: &str = "check";
 
@@ -71,6 +73,21 @@ pub const WORKER_ERRORS: &str = "outbox_worker_errors_total";
 pub const DELIVERY_AGE: &str = "outbox_delivery_age_seconds";
 /// Histogram: how long batches of deliveries took to handle.
 pub const WORKER_PROCESSING: &str = "outbox_worker_processing_seconds";
+
+/// Gauge: dead letters in quarantine, by origin.
+pub const DEAD_LETTERS: &str = "outbox_dead_letters";
+/// Gauge: dead letters that were redriven and came back.
+pub const DEAD_LETTERS_CAME_BACK: &str = "outbox_dead_letters_came_back";
+/// Gauge: how long ago the oldest dead letter came to rest.
+pub const DEAD_LETTERS_OLDEST_AGE: &str = "outbox_dead_letters_oldest_age_seconds";
+/// Gauge: messages whose failures are counted.
+pub const DLQ_HEAP_ENTRIES: &str = "outbox_dlq_heap_entries";
+/// Gauge: for how long the message has been failing that fails for the longest.
+pub const DLQ_HEAP_OLDEST_AGE: &str = "outbox_dlq_heap_oldest_age_seconds";
+/// Counter: messages that a dead-letter processor put into quarantine.
+pub const DLQ_QUARANTINED: &str = "outbox_dlq_quarantined_total";
+/// Counter: passes of a dead-letter processor that a store's failure ended.
+pub const DLQ_FAILED: &str = "outbox_dlq_failed_passes_total";
 
 /// Gauge: 1 for a healthy part, 0.5 for a degraded one, 0 for one that does not work.
 pub const HEALTH: &str = "outbox_health";
@@ -241,5 +258,46 @@ pub const METRICS: &[Metric] = &[
         Gauge,
         &[CHECK],
         "1 healthy, 0.5 degraded, 0 not working",
+    ),
+];
+
+/// Every metric of dead letters, which `outbox-dlq` records.
+pub const DEAD_LETTER_METRICS: &[Metric] = &[
+    metric(DEAD_LETTERS, Gauge, &[ORIGIN], "dead letters"),
+    metric(
+        DEAD_LETTERS_CAME_BACK,
+        Gauge,
+        &[],
+        "dead letters that were redriven and came back",
+    ),
+    metric(
+        DEAD_LETTERS_OLDEST_AGE,
+        Gauge,
+        &[],
+        "age of the oldest dead letter",
+    ),
+    metric(
+        DLQ_HEAP_ENTRIES,
+        Gauge,
+        &[],
+        "messages whose failures are counted",
+    ),
+    metric(
+        DLQ_HEAP_OLDEST_AGE,
+        Gauge,
+        &[],
+        "how long the longest has been failing",
+    ),
+    metric(
+        DLQ_QUARANTINED,
+        Counter,
+        &[],
+        "messages that the processor put into quarantine",
+    ),
+    metric(
+        DLQ_FAILED,
+        Counter,
+        &[],
+        "passes of the processor that a store ended",
     ),
 ];

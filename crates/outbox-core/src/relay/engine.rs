@@ -25,6 +25,7 @@ use super::timers::Timers;
 use super::unsettled::Unsettled;
 use crate::observe::ReportDesk;
 
+mod ending;
 mod events;
 mod published;
 mod start;
@@ -71,6 +72,10 @@ struct ClaimState {
     next: u64,
     /// Whether a lease may be held that is to be given back when idle.
     holding: bool,
+    /// Whether the last claim brought messages of keys that are held back, which went back at once.
+    /// The next one waits until they are back: else it would bring them before their keys are free,
+    /// and so for ever.
+    untimely: bool,
     /// Whether the answer of a claim was lost: messages may be claimed that the relay has not seen,
     /// and claiming on would overtake them. All is settled and given back first.
     unknown: bool,
@@ -169,6 +174,7 @@ impl<'a> Engine<'a> {
                 running: false,
                 next: 0,
                 holding: false,
+                untimely: false,
                 unknown: false,
             },
             judged: Judged::default(),
@@ -185,8 +191,8 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Works until the goal is reached or `shutdown` is triggered; answers what was done and how
-    /// many messages are unsent, as far as that was counted.
+    /// Works until the goal is reached or `shutdown` is triggered; answers what was done and, after a
+    /// flush, how many messages are unsent.
     pub(super) async fn run(mut self, shutdown: &Shutdown) -> Result<(StopReport, u64)> {
         let mut listener = self.relay.outbox.wake().listen();
         let mut rooms = Rooms::of(&*self.relay.publisher);
@@ -200,13 +206,12 @@ impl<'a> Engine<'a> {
                 .await?;
         }
         self.report.abandoned = self.unsettled.len() as u64;
-        give_back_lease(self.relay, self.owner).await;
-        match (self.drain.unsent, self.drain.error) {
-            (Some(unsent), None) => Ok((self.report, unsent)),
-            (None, None) => Ok((self.report, self.report.abandoned)),
-            (_, Some(error)) if self.goal == Goal::Empty => Err(error),
-            (unsent, Some(_)) => Ok((self.report, unsent.unwrap_or_default())),
-        }
+        ending::give_back_lease(self.relay, self.owner).await;
+        let unsent = match self.goal {
+            Goal::Forever => 0,
+            Goal::Empty => self.count_unsent().await?,
+        };
+        Ok((self.report, unsent))
     }
 
     async fn wait(
@@ -320,28 +325,6 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn is_finished(&self, now: Timestamp) -> bool {
-        if let Some(since) = self.stopping {
-            return self.is_quiet() || now >= since + self.relay.config.grace;
-        }
-        self.goal == Goal::Empty && self.is_drained(now)
-    }
-
-    /// Whether a flush is done: with everything sent, or with its patience.
-    fn is_drained(&self, now: Timestamp) -> bool {
-        let gave_up = now >= self.drain.moved_at + self.relay.config.flush_patience;
-        gave_up || (self.is_quiet() && self.drain.counted && self.drain.unsent == Some(0))
-    }
-
-    /// Whether nothing is claimed, on its way, or to be told.
-    fn is_quiet(&self) -> bool {
-        self.unsettled.is_empty()
-            && !self.claim.running
-            && !self.busy.settling
-            && self.judged.settlements.is_empty()
-            && self.desk.is_idle()
-    }
-
     fn batch_report(&self, group: &Group, now: Timestamp) -> BatchReport {
         let messages = group.messages.iter().zip(&group.held).zip(&group.fates);
         BatchReport {
@@ -356,15 +339,6 @@ impl<'a> Engine<'a> {
                 })
                 .collect(),
         }
-    }
-}
-
-async fn give_back_lease(relay: &Relay, owner: WorkerId) {
-    let release = relay.outbox.release(owner);
-    match tokio::time::timeout(relay.config.lease, release).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "lease not given back: it ends by itself"),
-        Err(_) => tracing::warn!("lease not given back in time: it ends by itself"),
     }
 }
 

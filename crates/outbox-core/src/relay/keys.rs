@@ -52,6 +52,11 @@ impl KeyGuard {
         !self.blocked.is_empty()
     }
 
+    /// Whether messages are on their way back to the outbox.
+    pub(super) fn awaits_return(&self) -> bool {
+        self.blocked.values().any(|blocked| blocked.pending > 0)
+    }
+
     /// One message of `key` is back in the outbox: claims from number `next_claim` on know of it.
     pub(super) fn settled(&mut self, key: &str, next_claim: u64) {
         if let Some(blocked) = self.blocked.get_mut(key) {

@@ -3,11 +3,14 @@ use crate::fixture::Sink;
 use crate::fixture::World;
 use crate::fixture::keyed;
 use crate::fixture::text;
+use crate::spy::Spy;
+use outbox_core::PublishError;
 use outbox_core::ports::ClaimRequest;
-use outbox_core::ports::Outbox;
-use outbox_core::relay::RelayConfig;
+use outbox_core::ports::{Flush, Outbox};
+use outbox_core::relay::{Relay, RelayConfig};
 use outbox_core::signal::Shutdown;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
@@ -149,6 +152,30 @@ async fn a_stop_does_not_wait_longer_than_its_grace() {
     let (report, ()) = tokio::join!(relay.run(&shutdown), stop);
     assert_eq!(report.unwrap().abandoned, 1);
     assert!(started.elapsed() < 12 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_its_sink_calls_stale_looks_at_its_lease_and_spends_no_attempt() {
+    let world = World::new(33);
+    let sink = Arc::new(Sink::new(|_, seen| match seen {
+        1 => Err(PublishError::Fenced { seen: 9 }),
+        _ => Ok(()),
+    }));
+    world.append(&(0..5).map(text).collect::<Vec<_>>()).await;
+    let mut outbox = Spy::new(world.outbox.clone());
+    // Settling is slow, so that only looking tells.
+    outbox.settling_takes = SECOND;
+    let extended = Arc::clone(&outbox.extended);
+    let config = RelayConfig {
+        lease: 1_000 * SECOND,
+        flush_patience: 100 * SECOND,
+        ..RelayConfig::default()
+    };
+    let relay = Relay::new(Arc::new(outbox), sink.clone(), config).unwrap();
+    let relay = relay.driven_by(world.clock.clone(), world.entropy.clone());
+    let report = relay.flush().await.unwrap();
+    assert_eq!((report.tally.done, report.tally.retried), (5, 0));
+    assert_eq!(extended.load(SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]

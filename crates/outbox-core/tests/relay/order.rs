@@ -4,10 +4,12 @@ use crate::fixture::keyed;
 use crate::fixture::numbers;
 use crate::fixture::text;
 use crate::flaky;
+use crate::spy::Spy;
 use outbox_core::PublishError;
+use outbox_core::error::FULL_RETRY;
 use outbox_core::message::NewMessage;
 use outbox_core::ports::Flush;
-use outbox_core::relay::RelayConfig;
+use outbox_core::relay::{Relay, RelayConfig};
 use outbox_core::status::OnFailure;
 use outbox_core::status::Ordering;
 use std::sync::Arc;
@@ -154,4 +156,31 @@ async fn a_message_on_its_way_to_quarantine_holds_its_key_back_until_it_is_there
     let flushed = world.relay(&sink, config).flush().await.unwrap();
     assert_eq!(flushed.unsent, 1, "the parked one");
     assert_eq!(sink.texts(), ["2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_went_back_goes_on_although_settling_is_slower_than_its_destination() {
+    let world = World::new(31);
+    // Full for a moment, and open again before that is written down.
+    let sink = Arc::new(Sink::new(|message, seen| {
+        if seen == 1 && message.sequence.0 == 1 {
+            return Err(PublishError::full("no room"));
+        }
+        Ok(())
+    }));
+    let messages: Vec<_> = (0..40).map(|number| keyed("k", number)).collect();
+    world.append(&messages).await;
+    let mut outbox = Spy::new(world.outbox.clone());
+    outbox.settling_takes = 3 * FULL_RETRY;
+    let config = RelayConfig {
+        batch_ceiling: 10,
+        batch_floor: 1,
+        ..RelayConfig::default()
+    };
+    let relay = Relay::new(Arc::new(outbox), sink.clone(), config).unwrap();
+    let relay = relay.driven_by(world.clock.clone(), world.entropy.clone());
+    let report = relay.flush().await.unwrap();
+    assert_eq!((report.unsent, report.tally.done), (0, 40));
+    let expected: Vec<_> = (0..40).map(|number| number.to_string()).collect();
+    assert_eq!(sink.texts(), expected);
 }

@@ -134,6 +134,23 @@ async fn a_flush_gives_up_on_a_dead_destination_and_says_what_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_flush_that_gives_up_in_the_middle_of_a_call_counts_all_that_is_left() {
+    let world = World::new(21);
+    let mut sink = Sink::healthy();
+    sink.latency = Box::new(|_| Duration::from_secs(3_600));
+    world.append(&(0..40).map(text).collect::<Vec<_>>()).await;
+    let config = RelayConfig {
+        batch_ceiling: 10,
+        batch_floor: 1,
+        publish_timeout: Duration::from_secs(3_600),
+        flush_patience: SECOND,
+        ..RelayConfig::default()
+    };
+    let report = world.relay(&Arc::new(sink), config).flush().await.unwrap();
+    assert_eq!(report.unsent, 40);
+}
+
+#[tokio::test(start_paused = true)]
 async fn slow_publishing_shrinks_batches_and_fast_publishing_grows_them() {
     let world = World::new(20);
     let slow = Arc::new(AtomicBool::new(true));

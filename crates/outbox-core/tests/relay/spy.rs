@@ -11,11 +11,14 @@ use outbox_core::signal::Wake;
 use outbox_core::time::Timestamp;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
-/// Counts the calls that an outbox gets.
+/// Counts the calls that an outbox gets, and may be slow to settle.
 pub(crate) struct Spy {
     inner: MemoryOutbox,
     pub(crate) calls: Arc<AtomicUsize>,
+    pub(crate) extended: Arc<AtomicUsize>,
+    pub(crate) settling_takes: Duration,
 }
 
 impl Spy {
@@ -23,6 +26,8 @@ impl Spy {
         Self {
             inner,
             calls: Arc::default(),
+            extended: Arc::default(),
+            settling_takes: Duration::ZERO,
         }
     }
 
@@ -41,9 +46,13 @@ impl Outbox for Spy {
         self.inner().claim(request).await
     }
     async fn settle(&self, all: &[Settlement], now: Timestamp) -> Result<SettleReport> {
+        if !self.settling_takes.is_zero() {
+            tokio::time::sleep(self.settling_takes).await;
+        }
         self.inner().settle(all, now).await
     }
     async fn extend(&self, all: &[LeaseToken], until: Timestamp) -> Result<Vec<LeaseToken>> {
+        self.extended.fetch_add(1, SeqCst);
         self.inner().extend(all, until).await
     }
     async fn release(&self, owner: WorkerId) -> Result<()> {

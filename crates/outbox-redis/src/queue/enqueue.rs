@@ -1,20 +1,13 @@
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use outbox_core::error::{PublishError, Result};
 use outbox_core::message::Message;
-use outbox_core::packed::frame;
 use outbox_core::ports::Enqueued;
 
 use super::{RedisQueue, micros, number, scripts};
+use crate::batch::{first_batch, frames};
 use crate::error::{Failed, Fault, unavailable};
 use crate::link::Arg;
-
-/// The most messages in one script: larger batches gain nothing, and others have to wait.
-const BATCH: usize = 500;
-
-/// About the most bytes in one script, for the same reason.
-const BATCH_BYTES: usize = 4 << 20;
 
 /// Why a message did not fit.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -78,33 +71,4 @@ impl RedisQueue {
         let high_water = self.0.config.high_water;
         Err(PublishError::full(Full { high_water }))
     }
-}
-
-/// As many of `messages` as go into one script; at least one.
-fn first_batch(messages: &[Message]) -> &[Message] {
-    let mut bytes = 0;
-    let fits = |message: &&Message| {
-        bytes += frame::size_hint(message);
-        bytes <= BATCH_BYTES
-    };
-    let count = messages.iter().take(BATCH).take_while(fits).count();
-    &messages[..count.max(1).min(messages.len())]
-}
-
-/// The frames of `messages`, in one piece of memory.
-fn frames(messages: &[Message]) -> Vec<Bytes> {
-    let mut packed = Vec::with_capacity(messages.iter().map(frame::size_hint).sum());
-    let mut ends = Vec::with_capacity(messages.len());
-    for message in messages {
-        frame::write(message, &mut packed);
-        ends.push(packed.len());
-    }
-    let mut rest = Bytes::from(packed);
-    let mut start = 0;
-    let cut = |end: usize| {
-        let frame = rest.split_to(end - start);
-        start = end;
-        frame
-    };
-    ends.into_iter().map(cut).collect()
 }

@@ -161,6 +161,7 @@ impl Entry {
             last_failed_at,
             kind,
             error,
+            redrives: 0,
         }
     }
 }

@@ -138,7 +138,8 @@ async fn move_unreadable(
     now: Timestamp,
 ) -> Result<(), Fault> {
     let row = sqlx::query(
-        "DELETE FROM outbox_messages WHERE seq = $1 RETURNING ordering_key, attempts, body",
+        "DELETE FROM outbox_messages WHERE seq = $1 \
+         RETURNING ordering_key, attempts, body, redrives",
     )
     .bind(seq)
     .fetch_all(&mut *connection)
@@ -148,16 +149,15 @@ async fn move_unreadable(
     };
     let key: Option<&str> = row.try_get(0)?;
     let entry = Entry {
-        ordering_key: key,
+        ordering_key: key.map(str::to_owned),
         attempts: row.try_get(1)?,
-        body: Some(row.try_get(2)?),
-        first_failed_at: now,
-        last_failed_at: now,
-        kind: "unreadable",
-        error: problem,
+        redrives: row.try_get(3)?,
+        body: Some(row.try_get::<Vec<u8>, _>(2)?.into()),
+        kind: "unreadable".to_owned(),
+        error: problem.to_owned(),
         ..Entry::of_outbox(seq, epoch, now)
     };
-    quarantine::insert(connection, &entry).await?;
+    quarantine::insert(connection, &[entry]).await?;
     if let Some(key) = key {
         unpark_later(connection, key).await?;
     }

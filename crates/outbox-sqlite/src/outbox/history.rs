@@ -35,7 +35,7 @@ pub(super) async fn of_rows(
 }
 
 /// The attempts in a history; one that cannot be read is told, and costs the message nothing.
-pub(super) fn parse(text: &str) -> Vec<AttemptRecord> {
+pub(crate) fn parse(text: &str) -> Vec<AttemptRecord> {
     serde_json::from_str(text).unwrap_or_else(|error| {
         tracing::warn!(%error, "a stored history of attempts cannot be read");
         Vec::new()

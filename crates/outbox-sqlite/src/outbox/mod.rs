@@ -7,7 +7,7 @@ mod draft;
 mod gather;
 mod glance;
 mod group;
-mod history;
+pub(crate) mod history;
 mod lease;
 mod maintain;
 #[cfg(test)]
@@ -19,7 +19,7 @@ mod ready;
 mod replay;
 mod session;
 mod settle;
-mod settle_any;
+pub(crate) mod settle_any;
 mod shared;
 
 pub use port::SqliteOutbox;

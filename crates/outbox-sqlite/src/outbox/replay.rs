@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use outbox_core::id::WorkerId;
+use outbox_core::packed::body;
 use outbox_core::ports::{ReplayFrom, ReplayRequest};
 use sqlx::Row;
 
@@ -12,7 +13,6 @@ use super::lease;
 use crate::codec::jsonb;
 use crate::error::Fault;
 use crate::store::SqliteStore;
-use outbox_core::packed::body;
 
 /// How many rows one transaction makes ready.
 const ROWS: usize = 500;

@@ -37,7 +37,7 @@ pub(super) async fn in_full(
     unpark_later(connection, settling).await?;
     let published = settling.rows(|outcome| *outcome == Outcome::Published);
     remove_published(connection, &published, store.options().keep_published, now).await?;
-    let mut waiting = Vec::new();
+    let (mut waiting, mut dead) = (Vec::new(), Vec::new());
     for place in &settling.ours {
         let Settlement { token, outcome } = &settling.settlements[*place];
         let seq = token.sequence.0 as i64;
@@ -58,20 +58,21 @@ pub(super) async fn in_full(
                 failure,
                 on_failure,
             } => {
-                row.quarantine(connection, (seq, settling.epoch), failure, now)
-                    .await?;
                 park_key(connection, &row, *on_failure).await?;
+                dead.push(row.into_dead((seq, settling.epoch), failure, now));
             }
         }
     }
     make_wait(connection, &waiting).await?;
+    bury(connection, &dead).await?;
     writer.commit().await?;
     writer.finish();
     Ok(true)
 }
 
 pub(super) const PRESENT: &str = "SELECT seq, attempts, history, ordering_key, first_failed_at, \
-    iif(seq IN (SELECT value FROM json_each($2)), body, x''), aside \
+    iif(seq IN (SELECT value FROM json_each($2)), body, x''), \
+    iif(seq IN (SELECT value FROM json_each($2)), redrives, 0), aside \
     FROM outbox_messages \
     WHERE seq IN (SELECT value FROM json_each($1)) AND state = 0";
 
@@ -98,14 +99,15 @@ async fn present(
             ordering_key: row.try_get(3)?,
             first_failed_at: first_failed_at.map(Timestamp::from_micros),
             body: row.try_get::<Vec<u8>, _>(5)?.into(),
-            aside: row.try_get(6)?,
+            redrives: row.try_get(6)?,
+            aside: row.try_get(7)?,
         };
         present.insert(row.try_get(0)?, found);
     }
     Ok(present)
 }
 
-pub(super) const UNPARK_LATER: &str = "INSERT OR IGNORE INTO outbox_unparking (ordering_key) \
+pub(crate) const UNPARK_LATER: &str = "INSERT OR IGNORE INTO outbox_unparking (ordering_key) \
     SELECT DISTINCT ordering_key FROM outbox_messages AS m \
     WHERE seq IN (SELECT value FROM json_each($1)) AND ordering_key IS NOT NULL \
     AND EXISTS (SELECT 1 FROM outbox_messages AS p WHERE p.state IN (1, 2) \
@@ -158,6 +160,7 @@ struct Present {
     ordering_key: Option<String>,
     first_failed_at: Option<Timestamp>,
     body: Bytes,
+    redrives: u32,
     /// Whether its last failure let its key go on.
     aside: bool,
 }
@@ -210,36 +213,42 @@ impl Present {
         ))
     }
 
-    async fn quarantine(
-        &self,
-        connection: &mut SqliteConnection,
-        (seq, epoch): (i64, i64),
-        failure: &AttemptRecord,
-        now: Timestamp,
-    ) -> Result<(), Fault> {
+    /// What quarantine keeps of it, now that it has failed for the last time.
+    fn into_dead(self, (seq, epoch): (i64, i64), failure: &AttemptRecord, now: Timestamp) -> Entry {
         let message = body::read(&self.body);
-        let mut history = self.history.clone();
+        let mut history = self.history;
         failure.clone().push_to(&mut history);
-        let entry = Entry {
-            message: message.as_ref().ok(),
-            body: message.as_ref().err().map(|_| &self.body[..]),
-            ordering_key: self.ordering_key.as_deref(),
+        Entry {
+            body: message.is_err().then_some(self.body),
+            message: message.ok(),
+            ordering_key: self.ordering_key,
             attempts: self.attempts.saturating_add(1),
-            history: &history,
+            redrives: self.redrives,
+            history,
             first_failed_at: self.first_failed_at.unwrap_or(failure.at),
             last_failed_at: failure.at,
-            kind: &failure.kind,
-            error: &failure.error,
+            kind: failure.kind.clone(),
+            error: failure.error.clone(),
             ..Entry::of_outbox(seq, epoch, now)
-        };
-        quarantine::insert(connection, &entry).await?;
-        sqlx::query("DELETE FROM outbox_messages WHERE seq = $1")
-            .bind(seq)
-            .execute(connection)
-            .await?;
-        Ok(())
+        }
     }
 }
+
+/// Moves rows to quarantine.
+async fn bury(connection: &mut SqliteConnection, dead: &[Entry]) -> Result<(), Fault> {
+    if dead.is_empty() {
+        return Ok(());
+    }
+    quarantine::insert(connection, dead).await?;
+    sqlx::query(BURIED)
+        .bind(jsonb::integers(dead.iter().map(|entry| entry.seq)))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(crate) const BURIED: &str =
+    "DELETE FROM outbox_messages WHERE seq IN (SELECT value FROM json_each($1))";
 
 async fn park_key(
     connection: &mut SqliteConnection,

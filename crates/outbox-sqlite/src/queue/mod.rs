@@ -17,13 +17,13 @@ mod look;
 mod plans;
 mod port;
 mod purge;
-mod quarantine;
+pub(crate) mod quarantine;
 mod read_out;
 mod recover;
 mod room;
 mod run;
 mod settle;
-mod span;
+pub(crate) mod span;
 mod stats;
 
 pub use config::SqliteQueueConfig;

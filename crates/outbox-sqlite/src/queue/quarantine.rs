@@ -15,14 +15,14 @@ use super::run::Holder;
 use super::settle::Verdict;
 use crate::codec::jsonb;
 use crate::error::Fault;
-use crate::quarantine;
+use crate::quarantine::{self, Entry};
 use outbox_core::packed::frame;
 
 pub(super) const READ: &str = "\
-    SELECT place, 0, NULL, '[]', body FROM outbox_entries \
+    SELECT place, 0, NULL, '[]', body, 0 FROM outbox_entries \
     WHERE place IN (SELECT value FROM json_each(?1)) \
     UNION ALL \
-    SELECT place, attempts, first_failed_at, history, body FROM outbox_returned \
+    SELECT place, attempts, first_failed_at, history, body, redrives FROM outbox_returned \
     WHERE place IN (SELECT value FROM json_each(?1))";
 
 /// An entry that goes to quarantine.
@@ -93,23 +93,17 @@ impl Inner {
         for row in &rows {
             stored.insert(row.try_get::<i64, _>(0)?, row);
         }
+        let mut entries = Vec::with_capacity(dead.len());
         for dead in dead {
             if let Some(row) = stored.get(&dead.place) {
-                self.insert(connection, *dead, row, now).await?;
+                entries.push(self.dead_entry(*dead, row, now)?);
             }
         }
-        Ok(())
+        quarantine::insert(connection, &entries).await
     }
 
-    async fn insert(
-        &self,
-        connection: &mut SqliteConnection,
-        dead: Dead<'_>,
-        row: &SqliteRow,
-        now: Timestamp,
-    ) -> Result<(), Fault> {
+    fn dead_entry(&self, dead: Dead<'_>, row: &SqliteRow, now: Timestamp) -> Result<Entry, Fault> {
         let frame = Bytes::from(row.try_get::<Vec<u8>, _>(4)?);
-        let message = frame::read(&frame).ok();
         let attempts: u32 = row.try_get(1)?;
         let first_failed_at: Option<i64> = row.try_get(2)?;
         // A damaged history must not keep a damaged entry in the queue.
@@ -118,22 +112,29 @@ impl Inner {
         if dead.counts {
             dead.failure.clone().push_to(&mut history);
         }
-        let entry = quarantine::Entry {
-            origin: &self.origin(),
+        Ok(Entry {
             place: Some(self.span.entry(dead.place).major.cast_signed()),
-            seq: message.as_ref().map_or(0, |m| m.sequence.0.cast_signed()),
-            epoch: message.as_ref().map_or(0, |m| m.epoch.0.cast_signed()),
-            message: message.as_ref(),
-            ordering_key: message.as_ref().and_then(|m| m.ordering_key.as_deref()),
-            body: message.is_none().then_some(&frame[..]),
-            attempts: attempts + u32::from(dead.counts),
-            history: &history,
+            attempts: attempts.saturating_add(u32::from(dead.counts)),
+            redrives: row.try_get(5)?,
+            history,
             first_failed_at: first_failed_at.map_or(dead.failure.at, Timestamp::from_micros),
             last_failed_at: dead.failure.at,
-            kind: &dead.failure.kind,
-            error: &dead.failure.error,
-            now,
-        };
-        quarantine::insert(connection, &entry).await
+            kind: dead.failure.kind.clone(),
+            error: dead.failure.error.clone(),
+            ..dead_frame(&frame, self.origin(), now)
+        })
+    }
+}
+
+/// What quarantine keeps of the message in `frame`, or of its bytes where it cannot be read.
+pub(crate) fn dead_frame(frame: &Bytes, origin: String, now: Timestamp) -> Entry {
+    let message = frame::read(frame).ok();
+    Entry {
+        seq: message.as_ref().map_or(0, |m| m.sequence.0.cast_signed()),
+        epoch: message.as_ref().map_or(0, |m| m.epoch.0.cast_signed()),
+        ordering_key: message.as_ref().and_then(|m| m.ordering_key.clone()),
+        body: message.is_none().then(|| frame.clone()),
+        message,
+        ..Entry::leaving(origin, now)
     }
 }

@@ -7,13 +7,13 @@ const BITS: u32 = 48;
 /// The row numbers that belong to one queue: a span of their own, so that its entries lie together
 /// in order and need no index besides, however many queues share the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
+pub(crate) struct Span {
     base: i64,
 }
 
 impl Span {
     /// The span of queue number `queue`.
-    pub(super) fn of(queue: i64) -> Result<Self> {
+    pub(crate) fn of(queue: i64) -> Result<Self> {
         let most = i64::MAX >> BITS;
         if (1..=most).contains(&queue) {
             return Ok(Self {
@@ -28,7 +28,7 @@ impl Span {
     }
 
     /// The place before the first entry.
-    pub(super) fn base(self) -> i64 {
+    pub(crate) fn base(self) -> i64 {
         self.base
     }
 
@@ -38,7 +38,7 @@ impl Span {
     }
 
     /// The entry at `place`, as the queue's users know it.
-    pub(super) fn entry(self, place: i64) -> EntryId {
+    pub(crate) fn entry(self, place: i64) -> EntryId {
         EntryId {
             major: (place - self.base).unsigned_abs(),
             minor: 0,

@@ -94,6 +94,7 @@ fn quarantined(row: &SqliteRow) -> Result<Quarantined, BoxError> {
         last_failed_at: moment(row, "last_failed_at")?,
         kind: row.try_get("error_kind")?,
         error: row.try_get("error")?,
+        redrives: row.try_get("redrives")?,
     })
 }
 

@@ -129,6 +129,7 @@ fn unread(row: Row, found: &Unreadable, now: Timestamp) -> Quarantined {
         last_failed_at: now,
         kind: "unreadable".to_owned(),
         error: found.problem.clone(),
+        redrives: row.redrives,
     }
 }
 

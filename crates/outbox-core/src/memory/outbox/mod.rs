@@ -4,6 +4,7 @@
 //! from all rows whenever somebody asks, so no state can go stale.
 
 mod append;
+mod aside;
 mod claim;
 mod maintain;
 mod port;

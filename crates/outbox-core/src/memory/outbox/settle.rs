@@ -96,6 +96,7 @@ impl State {
             last_failed_at: failure.at,
             kind: failure.kind,
             error: failure.error,
+            redrives: row.redrives,
         });
     }
 }

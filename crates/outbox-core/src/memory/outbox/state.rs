@@ -38,6 +38,8 @@ pub(super) struct Row {
     pub(super) first_failed_at: Option<Timestamp>,
     pub(super) history: Vec<AttemptRecord>,
     pub(super) unreadable: bool,
+    /// How often it was sent back from quarantine.
+    pub(super) redrives: u32,
 }
 
 impl Row {
@@ -52,6 +54,7 @@ impl Row {
             first_failed_at: None,
             history: Vec::new(),
             unreadable: false,
+            redrives: 0,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::*;
 use crate::id::{MessageId, WorkerId};
 use crate::message::Kind;
 use crate::observe::CheckReport;
-use crate::observe::names::{METRICS, Metric};
+use crate::observe::names::{DEAD_LETTER_METRICS, METRICS, Metric};
 use crate::report::Appended;
 
 /// Values by metric and labels, as `name{label=value,…}`; samples of a histogram are summed.
@@ -267,5 +267,6 @@ fn every_metric_of_the_table_is_recorded_with_its_labels_and_no_other_is() {
 #[test]
 fn every_metric_is_described() {
     let described = recorded(describe_metrics);
-    assert_eq!(described.0.lock().unwrap().len(), METRICS.len());
+    let metrics = METRICS.len() + DEAD_LETTER_METRICS.len();
+    assert_eq!(described.0.lock().unwrap().len(), metrics);
 }

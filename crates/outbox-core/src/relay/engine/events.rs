@@ -109,6 +109,7 @@ impl Engine<'_> {
         } else {
             0
         };
+        self.claim.untimely = !untimely.is_empty();
         self.put_back(untimely, &Outcome::Release);
     }
 

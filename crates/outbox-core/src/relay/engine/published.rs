@@ -95,6 +95,8 @@ impl Engine<'_> {
             Err(PublishError::Unavailable { retry_after, .. }) => Some(*retry_after),
             Err(PublishError::Fenced { seen }) => {
                 tracing::error!(seen, "the sink knows a newer relay than this one");
+                // Whether the lease is still held is to be known at once.
+                self.timers.heartbeat = Some(now);
                 Some(None)
             }
             _ => None,

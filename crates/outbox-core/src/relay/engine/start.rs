@@ -169,7 +169,8 @@ impl Engine<'_> {
     fn start_claim(&mut self, now: Timestamp, listener: &mut WakeListener) {
         let rests = self.timers.rest.until(now).is_some();
         let unknown = self.claim.unknown || self.judged.unknown;
-        let barred = unknown || self.busy.releasing || rests;
+        let chasing = self.claim.untimely && self.guard.awaits_return();
+        let barred = unknown || self.busy.releasing || rests || chasing;
         if !self.claim.wanted || self.claim.running || barred {
             return;
         }

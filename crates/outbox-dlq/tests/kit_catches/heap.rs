@@ -1,0 +1,111 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use outbox_core::Result;
+use outbox_core::time::Timestamp;
+use outbox_dlq::{DlqEntry, DlqHeap, DrainRequest, Failure, HeapStats, Origin, Subject};
+
+/// What is wrong with a heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeapFault {
+    ClaimsNothing,
+    ConfirmsAnyClaim,
+    ConfirmsNothing,
+    CountsOnceACall,
+    DrainsWithoutBound,
+    ForgetsWhatItDrains,
+    IgnoresAge,
+    IgnoresSuccess,
+    IgnoresTheThreshold,
+    LosesErrors,
+    MixesOrigins,
+    PurgesTheYoung,
+    PurgesWhatIsClaimed,
+}
+
+/// A heap with a fault.
+pub(crate) struct BrokenHeap {
+    pub(crate) inner: Arc<dyn DlqHeap>,
+    pub(crate) fault: HeapFault,
+}
+
+impl BrokenHeap {
+    fn has(&self, fault: HeapFault) -> bool {
+        self.fault == fault
+    }
+}
+
+#[async_trait]
+impl DlqHeap for BrokenHeap {
+    async fn record_failures(&self, failures: &[Failure]) -> Result<()> {
+        let mut failures = failures.to_vec();
+        for failure in &mut failures {
+            match self.fault {
+                HeapFault::LosesErrors => failure.error.clear(),
+                HeapFault::MixesOrigins => failure.subject.origin = Origin::Outbox,
+                _ => {}
+            }
+        }
+        if self.has(HeapFault::CountsOnceACall) {
+            failures.sort_by(|a, b| a.subject.cmp(&b.subject));
+            failures.dedup();
+        }
+        self.inner.record_failures(&failures).await
+    }
+
+    async fn record_successes(&self, subjects: &[Subject]) -> Result<()> {
+        if self.has(HeapFault::IgnoresSuccess) {
+            return Ok(());
+        }
+        self.inner.record_successes(subjects).await
+    }
+
+    async fn drain_exceeded(&self, request: &DrainRequest) -> Result<Vec<DlqEntry>> {
+        let mut request = request.clone();
+        match self.fault {
+            HeapFault::DrainsWithoutBound => request.max = usize::MAX,
+            HeapFault::IgnoresAge => request.failing_since = None,
+            HeapFault::IgnoresTheThreshold => request.threshold = 1,
+            _ => {}
+        }
+        let drained = self.inner.drain_exceeded(&request).await?;
+        match self.fault {
+            HeapFault::ClaimsNothing => {
+                self.inner.release(&drained).await?;
+            }
+            HeapFault::ForgetsWhatItDrains => {
+                self.inner.confirm(&drained).await?;
+            }
+            _ => {}
+        }
+        Ok(drained)
+    }
+
+    async fn confirm(&self, drained: &[DlqEntry]) -> Result<u64> {
+        match self.fault {
+            HeapFault::ConfirmsNothing => Ok(0),
+            HeapFault::ConfirmsAnyClaim => {
+                let subjects: Vec<_> = drained.iter().map(|e| e.subject.clone()).collect();
+                self.inner.record_successes(&subjects).await?;
+                Ok(drained.len() as u64)
+            }
+            _ => self.inner.confirm(drained).await,
+        }
+    }
+
+    async fn release(&self, drained: &[DlqEntry]) -> Result<u64> {
+        self.inner.release(drained).await
+    }
+
+    async fn purge(&self, before: Timestamp, max: usize, now: Timestamp) -> Result<u64> {
+        match self.fault {
+            HeapFault::PurgesTheYoung => self.inner.purge(Timestamp::MAX, max, now).await,
+            HeapFault::PurgesWhatIsClaimed => self.inner.purge(before, max, Timestamp::MAX).await,
+            _ => self.inner.purge(before, max, now).await,
+        }
+    }
+
+    async fn stats(&self, now: Timestamp) -> Result<HeapStats> {
+        self.inner.stats(now).await
+    }
+}

@@ -1,0 +1,52 @@
+-- How every script of a publisher begins: a stale relay is refused, and lost entries are told,
+-- before anything is written.
+--
+-- KEYS  stream, the origin's mark
+-- ARGV  epoch, the last entry that the caller knows of (empty where it knows nothing; 0-0 where it
+--       accepts what is there)
+local call = redis.call
+local stream, origin = KEYS[1], KEYS[2]
+local epoch, known = ARGV[1], ARGV[2]
+
+local function major(id)
+    return tonumber(id:match('^%d+'))
+end
+
+-- As texts, because the numbers of an entry need more bits than numbers have here.
+local function is_before(a, b)
+    local am, as = a:match('^(%d+)%-(%d+)$')
+    local bm, bs = b:match('^(%d+)%-(%d+)$')
+    if #am ~= #bm then return #am < #bm end
+    if am ~= bm then return am < bm end
+    if #as ~= #bs then return #as < #bs end
+    return as < bs
+end
+
+local mark = call('HMGET', origin, 'epoch', 'last', 'run', 'newest')
+if mark[1] and tonumber(mark[1]) > tonumber(epoch) then
+    return {'stale', mark[1]}
+end
+
+local length, generated = call('XLEN', stream), '0-0'
+if call('EXISTS', stream) == 1 then
+    local about = call('XINFO', 'STREAM', stream)
+    for at = 1, #about, 2 do
+        if about[at] == 'last-generated-id' then generated = about[at + 1] end
+    end
+end
+
+local marked = mark[2] or '0-0'
+if known ~= '0-0' then
+    if is_before(generated, marked) or (known ~= '' and is_before(marked, known)) then
+        return {'lost', generated}
+    end
+end
+
+local run = mark[3]
+if known == '' or known == '0-0' or not run then
+    local now = call('INFO', 'server'):match('run_id:(%w+)')
+    if known == '' and run and run ~= now then
+        return {'restarted', generated}
+    end
+    run = now
+end

@@ -1,0 +1,60 @@
+-- Adds messages that were not added within the deduplication window.
+--
+-- KEYS  ..., what the keys of known ids begin with
+-- ARGV  ..., high-water mark, half of the window in microseconds, then the id of each message, then
+--       the frame of each
+local high_water, half = tonumber(ARGV[3]), tonumber(ARGV[4])
+local count = (#ARGV - 4) / 2
+
+-- Ids are remembered in sets, one for each half of a window, as the queue does that reads the
+-- stream: three of them are asked, so that an id is known for one window at least.
+local time = call('TIME')
+local bucket = math.floor((time[1] * 1000000 + time[2]) / half)
+local function seen_in(number)
+    return KEYS[3] .. ':' .. string.format('%.0f', number)
+end
+
+local room = math.max(high_water - length, 0)
+local ids, again = {unpack(ARGV, 5, 4 + count)}, nil
+for back = 0, 2 do
+    local key = seen_in(bucket - back)
+    if call('EXISTS', key) == 1 then
+        for i, known in ipairs(call('SMISMEMBER', key, unpack(ids))) do
+            if known == 1 then
+                again = again or {}
+                again[i] = true
+            end
+        end
+    end
+end
+local present = seen_in(bucket)
+
+local fit, last = 0, marked
+if not again and room >= count and call('SADD', present, unpack(ids)) == count then
+    for i = 1, count do
+        last = call('XADD', stream, '*', 'm', ARGV[4 + count + i])
+    end
+    fit = count
+else
+    -- Some are known, come twice in the batch, or do not fit. Where only the last is so, all that
+    -- is new in it was noted just now.
+    local noted = not again and room >= count
+    local seen = {}
+    for i = 1, count do
+        local id = ids[i]
+        if not (again and again[i]) and not seen[id] then
+            if room <= 0 then break end
+            if not noted then call('SADD', present, id) end
+            last = call('XADD', stream, '*', 'm', ARGV[4 + count + i])
+            room = room - 1
+        end
+        seen[id] = true
+        fit = i
+    end
+end
+if fit > 0 then
+    call('PEXPIRE', present, string.format('%.0f', math.ceil(half * 4 / 1000)))
+    call('UNLINK', seen_in(bucket - 3))
+end
+call('HSET', origin, 'epoch', epoch, 'last', last, 'run', run)
+return {'ok', fit, last}

@@ -1,0 +1,90 @@
+-- Adds messages whose entry ids are their places in the outbox. What was published is known by one
+-- bit a place, so that a message that comes late is told from one that comes again.
+--
+-- KEYS  ..., what the keys of the bits begin with
+-- ARGV  ..., high-water mark, lifetime of the bits in ms, times of creation packed as doubles, the
+--       newest of them, then place and body of each message
+local PLACES = 65536
+local high_water, lifetime, created = tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local count = (#ARGV - 6) / 2
+
+if is_before(marked, generated) then
+    return {'foreign', generated}
+end
+
+local function chunk_of(place)
+    local chunk = math.floor(place / PLACES)
+    return KEYS[3] .. string.format('%.0f', chunk), place - chunk * PLACES, chunk
+end
+
+local function note(from, to)
+    while from <= to do
+        local key, bit, chunk = chunk_of(from)
+        local last = math.min(to - chunk * PLACES, PLACES - 1)
+        from = (chunk * PLACES + last) + 1
+        while bit <= last and bit % 8 ~= 0 do
+            call('SETBIT', key, bit, 1)
+            bit = bit + 1
+        end
+        local bytes = math.floor((last - bit + 1) / 8)
+        if bytes > 0 then
+            call('SETRANGE', key, bit / 8, string.rep('\255', bytes))
+            bit = bit + bytes * 8
+        end
+        while bit <= last do
+            call('SETBIT', key, bit, 1)
+            bit = bit + 1
+        end
+        call('PEXPIRE', key, lifetime)
+    end
+end
+
+-- First look, then write: a script is not rolled back.
+local top, newest = major(marked), tonumber(mark[4] or '0')
+local again = {}
+for i = 1, count do
+    local place = tonumber(ARGV[5 + 2 * i])
+    if place <= top then
+        local key, bit = chunk_of(place)
+        if call('GETBIT', key, bit) == 1 then
+            if struct.unpack('<d', created, i * 8 - 7) > newest then
+                return {'reused', ARGV[5 + 2 * i]}
+            end
+            again[i] = true
+        end
+    end
+end
+
+local room, fit, last = high_water - length, 0, marked
+local from, to
+for i = 1, count do
+    local text = ARGV[5 + 2 * i]
+    local place = tonumber(text)
+    if not again[i] and place <= top and to then
+        -- It may be in the batch twice.
+        note(from, to)
+        from, to = nil, nil
+        local key, bit = chunk_of(place)
+        again[i] = call('GETBIT', key, bit) == 1
+    end
+    if not again[i] then
+        if room <= 0 then break end
+        local id = text .. '-0'
+        -- One that comes late goes behind what overtook it.
+        if place <= top then id = string.format('%.0f-*', top) end
+        last = call('XADD', stream, id, 'm', ARGV[6 + 2 * i])
+        top = math.max(top, place)
+        room = room - 1
+        if to and place == to + 1 then
+            to = place
+        else
+            if to then note(from, to) end
+            from, to = place, place
+        end
+    end
+    fit = i
+end
+if to then note(from, to) end
+newest = string.format('%.0f', math.max(newest, tonumber(ARGV[6])))
+call('HSET', origin, 'epoch', epoch, 'last', last, 'run', run, 'newest', newest)
+return {'ok', fit, last}

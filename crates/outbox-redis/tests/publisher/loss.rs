@@ -1,0 +1,120 @@
+use std::sync::Arc;
+
+use outbox_core::ports::Outbox;
+use outbox_core::time::Timestamp;
+use outbox_redis::EntryIds;
+use outbox_redis_harness::RedisServer;
+
+use crate::scene::{BOTH, Scene, Tested, answers, append, assert_whole, messages, outbox, relay};
+
+/// Each message's place once, in order of the first time that it is there.
+fn distinct(places: Vec<u64>) -> Vec<u64> {
+    let mut seen = std::collections::HashSet::new();
+    places
+        .into_iter()
+        .filter(|place| seen.insert(*place))
+        .collect()
+}
+
+#[tokio::test]
+async fn what_a_server_without_persistence_has_lost_is_published_again_in_order() -> Tested {
+    for ids in BOTH {
+        let mut server = RedisServer::start(&[]).await?;
+        let scene = Scene::on(&server, ids);
+        let outbox = outbox();
+        let publisher = Arc::new(scene.publisher().await?.replaying(outbox.clone()));
+        append(&outbox, 1_200).await?;
+        relay(&outbox, &publisher).await?;
+        server.kill().await?;
+        server.restart().await?;
+        append(&outbox, 300).await?;
+        relay(&outbox, &publisher).await?;
+        assert_whole(&scene, 1_500).await?;
+        assert_eq!(publisher.losses(), 1);
+        let stats = outbox.stats(Timestamp::EPOCH).await?;
+        assert_eq!((stats.unsent(), stats.published), (0, 1_500));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_server_has_lost_since_its_snapshot_is_published_again_and_nothing_twice() -> Tested
+{
+    for ids in BOTH {
+        let mut server = RedisServer::start(&[]).await?;
+        let scene = Scene::on(&server, ids);
+        let outbox = outbox();
+        let publisher = Arc::new(scene.publisher().await?.replaying(outbox.clone()));
+        append(&outbox, 700).await?;
+        relay(&outbox, &publisher).await?;
+        server.wire().await?.command(&["SAVE"]).await?;
+        append(&outbox, 500).await?;
+        relay(&outbox, &publisher).await?;
+        server.kill().await?;
+        server.restart().await?;
+        // The relay died with the server: another one, which knows nothing, finds it out.
+        let heir = Arc::new(scene.publisher().await?.replaying(outbox.clone()));
+        append(&outbox, 100).await?;
+        relay(&outbox, &heir).await?;
+        assert_whole(&scene, 1_300).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_keeps_an_append_only_file_loses_nothing_and_is_sent_nothing_twice() -> Tested
+{
+    for ids in BOTH {
+        let mut server = RedisServer::start(&["--appendonly", "yes"]).await?;
+        let scene = Scene::on(&server, ids);
+        let outbox = outbox();
+        let publisher = Arc::new(scene.publisher().await?.replaying(outbox.clone()));
+        for _ in 0..3 {
+            append(&outbox, 400).await?;
+            relay(&outbox, &publisher).await?;
+            server.kill().await?;
+            server.restart().await?;
+        }
+        let heir = Arc::new(scene.publisher().await?.replaying(outbox.clone()));
+        append(&outbox, 100).await?;
+        relay(&outbox, &heir).await?;
+        assert_whole(&scene, 1_300).await?;
+        assert_eq!((publisher.losses(), heir.losses()), (0, 0));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_that_was_flushed_is_told_once_where_nothing_can_be_replayed() -> Tested {
+    for ids in BOTH {
+        let server = RedisServer::start(&[]).await?;
+        let scene = Scene::on(&server, ids);
+        let publisher = scene.publisher().await?;
+        assert_eq!(answers(&publisher, &messages([1, 2])).await, ["ok"; 2]);
+        server.wire().await?.command(&["FLUSHALL"]).await?;
+        assert_eq!(answers(&publisher, &messages([3])).await, ["ok"]);
+        assert_eq!(answers(&publisher, &messages([4])).await, ["ok"]);
+        assert_eq!(scene.sequences().await?, [3, 4], "{ids:?}");
+        assert_eq!(publisher.losses(), 1);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn replayed_messages_keep_their_order_with_those_that_were_on_their_way() -> Tested {
+    let mut server = RedisServer::start(&[]).await?;
+    let scene = Scene::on(&server, EntryIds::Sequence);
+    let outbox = outbox();
+    let publisher = Arc::new(scene.publisher().await?.replaying(outbox.clone()));
+    for _ in 0..5 {
+        append(&outbox, 50).await?;
+        relay(&outbox, &publisher).await?;
+        server.kill().await?;
+        server.restart().await?;
+    }
+    append(&outbox, 50).await?;
+    relay(&outbox, &publisher).await?;
+    assert!(distinct(scene.sequences().await?).into_iter().eq(1..=300));
+    assert_eq!(publisher.losses(), 5);
+    Ok(())
+}

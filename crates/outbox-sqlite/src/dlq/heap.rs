@@ -1,0 +1,322 @@
+use async_trait::async_trait;
+use outbox_core::error::Result;
+use outbox_core::id::MessageId;
+use outbox_core::time::Timestamp;
+use outbox_dlq::{DlqEntry, DlqHeap, DrainRequest, Failure, HeapStats, Subject};
+use serde::Serialize;
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::letter::origin;
+use crate::error::Fault;
+use crate::quarantine::{hex, json};
+use crate::store::{At, SqliteStore};
+
+/// The heap of dead letters in an SQLite file, beside its outbox or in a file of its own.
+///
+/// Counts are written without waiting for the disk: a loss of power may undo the last of them, and
+/// never a message or its quarantine.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("outbox.db");
+/// use outbox_dlq::DlqHeap;
+/// use outbox_sqlite::{SqliteDlqHeap, SqliteStore};
+///
+/// let store = SqliteStore::open(&path).await?;
+/// let heap = SqliteDlqHeap::on(&store);
+/// assert_eq!(heap.stats(outbox_core::time::Timestamp::EPOCH).await?.entries, 0);
+/// # Ok::<_, outbox_core::OutboxError>(()) }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct SqliteDlqHeap {
+    store: SqliteStore,
+}
+
+impl SqliteDlqHeap {
+    /// The heap in a store that is open.
+    #[must_use]
+    pub fn on(store: &SqliteStore) -> Self {
+        Self {
+            store: store.clone(),
+        }
+    }
+
+    /// Runs one statement, about `rows`; answers how many rows it changed.
+    async fn run(&self, sql: &'static str, rows: String) -> Result<u64, Fault> {
+        let mut writer = self.store.swift_writer().await?;
+        let done = sqlx::query(sql).bind(rows);
+        let changed = done.execute(writer.connection()).await?.rows_affected();
+        writer.finish();
+        Ok(changed)
+    }
+
+    async fn drain(&self, request: &DrainRequest) -> Result<Vec<DlqEntry>, Fault> {
+        // What is not claimed now and was never drained anew cannot be told apart by less.
+        let claim = self.store.options().entropy.next_u64() >> 1;
+        let mut writer = self.store.swift_writer().await?;
+        writer.begin().await?;
+        let connection = writer.connection();
+        let threshold = i64::from(request.threshold);
+        let mut drained = take(connection, DRAIN_COUNT, threshold, (request, claim, 0)).await?;
+        if let Some(since) = request.failing_since {
+            let since = since.as_micros();
+            let taken = drained.len();
+            drained.extend(take(connection, DRAIN_AGE, since, (request, claim, taken)).await?);
+        }
+        if drained.is_empty() {
+            writer.rollback().await?;
+        } else {
+            writer.commit().await?;
+        }
+        writer.finish();
+        drained.sort_by_key(|entry| std::cmp::Reverse(entry.failures));
+        Ok(drained)
+    }
+
+    async fn purge_old(&self, before: Timestamp, max: usize, now: Timestamp) -> Result<u64, Fault> {
+        if !self.has_old(before).await? {
+            return Ok(0);
+        }
+        let mut writer = self.store.swift_writer().await?;
+        let done = sqlx::query(PURGE)
+            .bind(before.as_micros())
+            .bind(now.as_micros())
+            .bind(max as i64)
+            .execute(writer.connection())
+            .await?;
+        writer.finish();
+        Ok(done.rows_affected())
+    }
+
+    /// Whether there is anything to purge, so that a look costs no write.
+    async fn has_old(&self, before: Timestamp) -> Result<bool, Fault> {
+        let mut reader = self.store.reader().await?;
+        let old = sqlx::query_scalar(HAS_OLD).bind(before.as_micros());
+        let old: bool = old.fetch_one(reader.connection()).await?;
+        reader.finish();
+        Ok(old)
+    }
+
+    /// Whether anything failed too often, so that a look costs no write.
+    async fn exceeds(&self, request: &DrainRequest) -> Result<bool, Fault> {
+        let since = request.failing_since.map(Timestamp::as_micros);
+        let mut reader = self.store.reader().await?;
+        let exceeds: bool = sqlx::query_scalar(EXCEEDS)
+            .bind(i64::from(request.threshold))
+            .bind(since)
+            .bind(request.now.as_micros())
+            .fetch_one(reader.connection())
+            .await?;
+        reader.finish();
+        Ok(exceeds)
+    }
+
+    async fn counted(&self, now: Timestamp) -> Result<HeapStats, Fault> {
+        let mut reader = self.store.reader().await?;
+        let row = sqlx::query(STATS)
+            .bind(now.as_micros())
+            .fetch_one(reader.connection())
+            .await?;
+        reader.finish();
+        let count = |column| Ok::<_, Fault>(row.try_get::<i64, _>(column)?.unsigned_abs());
+        let oldest: Option<i64> = row.try_get(2)?;
+        Ok(HeapStats {
+            entries: count(0)?,
+            claimed: count(1)?,
+            oldest: oldest.map(Timestamp::from_micros),
+        })
+    }
+}
+
+pub(super) const RECORD: &str = "\
+    INSERT INTO outbox_failures \
+        (origin, id, failures, first_failed_at, last_failed_at, error_kind, error) \
+    SELECT value ->> 'origin', unhex(value ->> 'id'), 1, value ->> 'at', value ->> 'at', \
+        value ->> 'kind', value ->> 'error' \
+    FROM json_each(?1) WHERE true \
+    ON CONFLICT (origin, id) DO UPDATE SET failures = failures + 1, \
+        first_failed_at = min(first_failed_at, excluded.first_failed_at), \
+        last_failed_at = max(last_failed_at, excluded.last_failed_at), \
+        error_kind = excluded.error_kind, error = excluded.error";
+
+pub(super) const FORGET: &str = "\
+    DELETE FROM outbox_failures WHERE (origin, id) IN ( \
+        SELECT value ->> 'origin', unhex(value ->> 'id') FROM json_each(?1))";
+
+macro_rules! drain {
+    ($meant:literal, $order:literal) => {
+        concat!(
+            "UPDATE outbox_failures SET claim = ?2, claimed_until = ?3 WHERE (origin, id) IN ( ",
+            "SELECT origin, id FROM outbox_failures WHERE ",
+            $meant,
+            " AND claimed_until <= ?4 ORDER BY ",
+            $order,
+            " LIMIT +?5) ",
+            "RETURNING origin, id, failures, first_failed_at, last_failed_at, error_kind, error"
+        )
+    };
+}
+
+pub(super) const DRAIN_COUNT: &str = drain!("failures >= ?1", "failures DESC");
+pub(super) const DRAIN_AGE: &str = drain!("first_failed_at < ?1", "first_failed_at");
+
+pub(super) const EXCEEDS: &str = "SELECT \
+    EXISTS (SELECT 1 FROM outbox_failures WHERE failures >= ?1 AND claimed_until <= ?3) \
+    OR EXISTS (SELECT 1 FROM outbox_failures WHERE first_failed_at < ?2 AND claimed_until <= ?3)";
+
+pub(super) const CONFIRM: &str = "\
+    DELETE FROM outbox_failures WHERE (origin, id, claim) IN ( \
+        SELECT value ->> 'origin', unhex(value ->> 'id'), value ->> 'claim' FROM json_each(?1)) \
+    AND claimed_until > 0";
+
+pub(super) const RELEASE: &str = "\
+    UPDATE outbox_failures SET claimed_until = 0 WHERE (origin, id, claim) IN ( \
+        SELECT value ->> 'origin', unhex(value ->> 'id'), value ->> 'claim' FROM json_each(?1)) \
+    AND claimed_until > 0";
+
+pub(super) const HAS_OLD: &str =
+    "SELECT EXISTS (SELECT 1 FROM outbox_failures WHERE last_failed_at < ?1)";
+
+pub(super) const PURGE: &str = "\
+    DELETE FROM outbox_failures WHERE (origin, id) IN ( \
+        SELECT origin, id FROM outbox_failures \
+        WHERE last_failed_at < ?1 AND claimed_until <= ?2 ORDER BY last_failed_at LIMIT +?3)";
+
+const STATS: &str = "SELECT count(*), ifnull(sum(claimed_until > ?1), 0), min(first_failed_at) \
+    FROM outbox_failures";
+
+async fn take(
+    connection: &mut SqliteConnection,
+    sql: &'static str,
+    meant: i64,
+    (request, claim, taken): (&DrainRequest, u64, usize),
+) -> Result<Vec<DlqEntry>, Fault> {
+    let until = request.now + request.lease;
+    let rows = sqlx::query(sql)
+        .bind(meant)
+        .bind(claim.cast_signed())
+        .bind(until.as_micros())
+        .bind(request.now.as_micros())
+        .bind(request.max.saturating_sub(taken) as i64)
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|row| entry(row, claim)).collect()
+}
+
+fn entry(row: &SqliteRow, claim: u64) -> Result<DlqEntry, Fault> {
+    let moment = |column| Ok::<_, Fault>(Timestamp::from_micros(row.try_get(column)?));
+    let id: &[u8] = row.try_get(1)?;
+    let id = id.try_into().map_err(|_| sqlx::Error::ColumnDecode {
+        index: "id".to_owned(),
+        source: "a message id has 16 bytes".into(),
+    })?;
+    Ok(DlqEntry {
+        subject: Subject {
+            origin: origin(row.try_get(0)?)?,
+            id: MessageId::from_bytes(id),
+        },
+        failures: row.try_get(2)?,
+        first_failed_at: moment(3)?,
+        last_failed_at: moment(4)?,
+        kind: row.try_get(5)?,
+        error: row.try_get(6)?,
+        claim,
+    })
+}
+
+/// A subject as SQL reads it, with what else there is to say.
+#[derive(Serialize)]
+struct Named<'a> {
+    origin: String,
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claim: Option<u64>,
+}
+
+impl<'a> From<&'a Subject> for Named<'a> {
+    fn from(subject: &'a Subject) -> Self {
+        Self {
+            origin: subject.origin.to_string(),
+            id: hex(subject.id.as_bytes()),
+            at: None,
+            kind: None,
+            error: None,
+            claim: None,
+        }
+    }
+}
+
+fn named(failure: &Failure) -> Named<'_> {
+    Named {
+        at: Some(failure.at),
+        kind: Some(&failure.kind),
+        error: Some(&failure.error),
+        ..Named::from(&failure.subject)
+    }
+}
+
+fn claims(drained: &[DlqEntry]) -> Result<String, Fault> {
+    let claims = drained.iter().map(|entry| Named {
+        claim: Some(entry.claim),
+        ..Named::from(&entry.subject)
+    });
+    json(&claims.collect::<Vec<_>>())
+}
+
+#[async_trait]
+impl DlqHeap for SqliteDlqHeap {
+    async fn record_failures(&self, failures: &[Failure]) -> Result<()> {
+        let record = async {
+            let rows = json(&failures.iter().map(named).collect::<Vec<_>>())?;
+            self.run(RECORD, rows).await
+        };
+        record.await.at(&self.store, "count failures")?;
+        Ok(())
+    }
+
+    async fn record_successes(&self, subjects: &[Subject]) -> Result<()> {
+        let forget = async {
+            let rows = json(&subjects.iter().map(Named::from).collect::<Vec<_>>())?;
+            self.run(FORGET, rows).await
+        };
+        forget.await.at(&self.store, "forget failures")?;
+        Ok(())
+    }
+
+    async fn drain_exceeded(&self, request: &DrainRequest) -> Result<Vec<DlqEntry>> {
+        let drain = async {
+            match self.exceeds(request).await? {
+                true => self.drain(request).await,
+                false => Ok(Vec::new()),
+            }
+        };
+        drain.await.at(&self.store, "drain failures")
+    }
+
+    async fn confirm(&self, drained: &[DlqEntry]) -> Result<u64> {
+        let confirm = async { self.run(CONFIRM, claims(drained)?).await };
+        confirm.await.at(&self.store, "confirm drained failures")
+    }
+
+    async fn release(&self, drained: &[DlqEntry]) -> Result<u64> {
+        let release = async { self.run(RELEASE, claims(drained)?).await };
+        release.await.at(&self.store, "release drained failures")
+    }
+
+    async fn purge(&self, before: Timestamp, max: usize, now: Timestamp) -> Result<u64> {
+        let purged = self.purge_old(before, max, now).await;
+        purged.at(&self.store, "purge failures")
+    }
+
+    async fn stats(&self, now: Timestamp) -> Result<HeapStats> {
+        self.counted(now).await.at(&self.store, "count failures")
+    }
+}

@@ -1,0 +1,274 @@
+//! Moves messages that fail too often out of the outbox, or out of a queue, into quarantine.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use outbox_core::id::MessageId;
+use outbox_core::packed::body;
+use outbox_core::time::Timestamp;
+use outbox_dlq::{DlqEntry, Move, Origin};
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::send_back::Destination;
+use crate::codec::jsonb;
+use crate::error::Fault;
+use crate::outbox::{history, settle_any};
+use crate::quarantine::{self, Entry};
+use crate::queue::quarantine::dead_frame;
+use crate::store::SqliteStore;
+
+/// The most messages that one transaction moves: so that an append waits no longer than for a few
+/// milliseconds.
+const CHUNK: usize = 200;
+/// About the most bytes of bodies that one transaction moves, where it moves more than one.
+const BYTES: usize = 8 << 20;
+
+/// Moves the messages of `entries`, one answer each.
+pub(super) async fn quarantine(
+    store: &SqliteStore,
+    entries: &[DlqEntry],
+    now: Timestamp,
+) -> Result<Vec<Move>, Fault> {
+    let mut by_origin: HashMap<&Origin, Vec<usize>> = HashMap::new();
+    for (place, entry) in entries.iter().enumerate() {
+        by_origin
+            .entry(&entry.subject.origin)
+            .or_default()
+            .push(place);
+    }
+    let mut moves = vec![Move::Gone; entries.len()];
+    for (origin, places) in by_origin {
+        for chunk in places.chunks(CHUNK) {
+            let chunk: Vec<_> = chunk
+                .iter()
+                .map(|place| (*place, &entries[*place]))
+                .collect();
+            let told = Moving { store, origin, now }.chunk(&chunk).await?;
+            for ((place, _), told) in chunk.iter().zip(told) {
+                moves[*place] = told;
+            }
+        }
+    }
+    Ok(moves)
+}
+
+/// Where messages are moved from, and when.
+struct Moving<'a> {
+    store: &'a SqliteStore,
+    origin: &'a Origin,
+    now: Timestamp,
+}
+
+/// A message where it stands.
+struct Standing {
+    /// Its row's number.
+    row: i64,
+    free: bool,
+    size: usize,
+}
+
+pub(super) const OUTBOX: &str = "\
+    SELECT id, seq, state <> 0 OR (SELECT expires_at = 0 FROM outbox_lease WHERE id = 1), \
+        length(body) \
+    FROM outbox_messages \
+    WHERE id IN (SELECT CAST(value AS BLOB) FROM json_each(?1)) AND state <> 3";
+
+pub(super) const QUEUE: &str = "\
+    SELECT k.id, k.place, ifnull(r.token, 1) = 0, ifnull(length(r.body), 0) \
+    FROM outbox_enqueued AS k LEFT JOIN outbox_returned AS r ON r.place = k.place \
+    WHERE k.queue = ?2 AND k.id IN (SELECT CAST(value AS BLOB) FROM json_each(?1)) \
+    AND (r.place IS NOT NULL \
+        OR EXISTS (SELECT 1 FROM outbox_entries AS e WHERE e.place = k.place))";
+
+pub(super) const OUTBOX_ROWS: &str = "\
+    SELECT id, seq, attempts, history, first_failed_at, redrives, body, ordering_key \
+    FROM outbox_messages WHERE seq IN (SELECT value FROM json_each(?1))";
+
+pub(super) const QUEUE_ROWS: &str = "\
+    SELECT k.id, r.place, r.attempts, r.history, r.first_failed_at, r.redrives, r.body, NULL \
+    FROM outbox_returned AS r JOIN outbox_enqueued AS k ON k.place = r.place \
+    WHERE r.place IN (SELECT value FROM json_each(?1))";
+
+pub(super) const LEAVE_QUEUE: &str = "\
+    DELETE FROM outbox_returned WHERE place IN (SELECT value FROM json_each(?1))";
+
+pub(super) const COUNT_LEFT: &str = "UPDATE outbox_queues SET depth = depth - ?2 WHERE queue = ?1";
+
+impl Moving<'_> {
+    /// Moves a chunk, in as many transactions as its bytes need.
+    async fn chunk(&self, chunk: &[(usize, &DlqEntry)]) -> Result<Vec<Move>, Fault> {
+        let mut moves = HashMap::with_capacity(chunk.len());
+        let mut rest: Vec<_> = chunk.iter().map(|(_, entry)| *entry).collect();
+        while !rest.is_empty() {
+            rest = self.some(&rest, &mut moves).await?;
+        }
+        let told = |(_, entry): &(usize, &DlqEntry)| {
+            moves.get(&entry.subject.id).copied().unwrap_or(Move::Gone)
+        };
+        Ok(chunk.iter().map(told).collect())
+    }
+
+    /// Moves as many of `entries` as fit one transaction; answers those that are left.
+    async fn some<'e>(
+        &self,
+        entries: &[&'e DlqEntry],
+        moves: &mut HashMap<MessageId, Move>,
+    ) -> Result<Vec<&'e DlqEntry>, Fault> {
+        let mut writer = self.store.writer().await?;
+        writer.begin().await?;
+        let connection = writer.connection();
+        let destination = Destination::of(connection, self.origin).await?;
+        let Some(destination) = destination else {
+            writer.rollback().await?;
+            writer.finish();
+            return Ok(Vec::new());
+        };
+        let standing = standing(connection, destination, entries).await?;
+        let (mut taken, mut left, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for entry in entries {
+            let id = entry.subject.id;
+            match standing.get(&id) {
+                None => {}
+                Some(found) if !found.free => {
+                    moves.insert(id, Move::InFlight);
+                }
+                Some(found) if bytes == 0 || bytes + found.size <= BYTES => {
+                    bytes += found.size;
+                    taken.push(found.row);
+                    moves.insert(id, Move::Moved);
+                }
+                Some(_) => left.push(*entry),
+            }
+        }
+        if taken.is_empty() {
+            writer.rollback().await?;
+        } else {
+            self.take(connection, destination, (&taken, entries))
+                .await?;
+            writer.commit().await?;
+            self.store.announce();
+        }
+        writer.finish();
+        Ok(left)
+    }
+
+    async fn take(
+        &self,
+        connection: &mut SqliteConnection,
+        destination: Destination,
+        (taken, entries): (&[i64], &[&DlqEntry]),
+    ) -> Result<(), Fault> {
+        let known: HashMap<_, _> = entries.iter().map(|e| (e.subject.id, *e)).collect();
+        let taken = || jsonb::integers(taken.iter().copied());
+        let sql = match destination {
+            Destination::Outbox => OUTBOX_ROWS,
+            Destination::Queue { .. } => QUEUE_ROWS,
+        };
+        let rows = sqlx::query(sql).bind(taken());
+        let rows = rows.fetch_all(&mut *connection).await?;
+        let mut dead = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if let Some(entry) = known.get(&id(row)?) {
+                dead.push(self.dead(row, entry, destination)?);
+            }
+        }
+        quarantine::insert(connection, &dead).await?;
+        let Destination::Queue { number, .. } = destination else {
+            for sql in [settle_any::UNPARK_LATER, settle_any::BURIED] {
+                sqlx::query(sql)
+                    .bind(taken())
+                    .execute(&mut *connection)
+                    .await?;
+            }
+            return Ok(());
+        };
+        let leave = sqlx::query(LEAVE_QUEUE).bind(taken());
+        leave.execute(&mut *connection).await?;
+        let count = sqlx::query(COUNT_LEFT).bind(number).bind(dead.len() as i64);
+        count.execute(connection).await?;
+        Ok(())
+    }
+
+    /// What quarantine keeps of a row; where the row tells of no failure, the heap does.
+    fn dead(
+        &self,
+        row: &SqliteRow,
+        entry: &DlqEntry,
+        destination: Destination,
+    ) -> Result<Entry, Fault> {
+        let bytes = Bytes::from(row.try_get::<Vec<u8>, _>(6)?);
+        let number: i64 = row.try_get(1)?;
+        let history = row.try_get::<Option<&str>, _>(3)?;
+        let history = history.map(history::parse).unwrap_or_default();
+        let first_failed_at: Option<i64> = row.try_get(4)?;
+        let first_failed_at = first_failed_at.map_or(entry.first_failed_at, Timestamp::from_micros);
+        let (last_failed_at, kind, error) = match history.last() {
+            Some(last) => (last.at, &last.kind, &last.error),
+            None => (entry.last_failed_at, &entry.kind, &entry.error),
+        };
+        let (kind, error) = (kind.clone(), error.clone());
+        let start = match destination {
+            Destination::Outbox => outbox_entry(bytes, number, row.try_get(7)?, self.now),
+            Destination::Queue { span, .. } => Entry {
+                place: Some(span.entry(number).major.cast_signed()),
+                ..dead_frame(&bytes, self.origin.to_string(), self.now)
+            },
+        };
+        Ok(Entry {
+            attempts: row.try_get(2)?,
+            redrives: row.try_get(5)?,
+            history,
+            first_failed_at,
+            last_failed_at,
+            kind,
+            error,
+            ..start
+        })
+    }
+}
+
+fn outbox_entry(bytes: Bytes, seq: i64, key: Option<String>, now: Timestamp) -> Entry {
+    let message = body::read(&bytes);
+    Entry {
+        body: message.is_err().then_some(bytes),
+        message: message.ok(),
+        ordering_key: key,
+        ..Entry::of_outbox(seq, 0, now)
+    }
+}
+
+/// Those of `entries` that are still there to be delivered.
+async fn standing(
+    connection: &mut SqliteConnection,
+    destination: Destination,
+    entries: &[&DlqEntry],
+) -> Result<HashMap<MessageId, Standing>, Fault> {
+    let ids: HashSet<_> = entries.iter().map(|entry| entry.subject.id).collect();
+    let ids = jsonb::texts(ids.iter().map(|id| &id.as_bytes()[..]));
+    let query = match destination {
+        Destination::Outbox => sqlx::query(OUTBOX).bind(ids),
+        Destination::Queue { number, .. } => sqlx::query(QUEUE).bind(ids).bind(number),
+    };
+    let mut standing = HashMap::with_capacity(entries.len());
+    for row in query.fetch_all(connection).await? {
+        let size: i64 = row.try_get(3)?;
+        let found = Standing {
+            row: row.try_get(1)?,
+            free: row.try_get(2)?,
+            size: usize::try_from(size).unwrap_or(0),
+        };
+        standing.insert(id(&row)?, found);
+    }
+    Ok(standing)
+}
+
+/// The id in the first column.
+pub(super) fn id(row: &SqliteRow) -> Result<MessageId, Fault> {
+    let bytes: &[u8] = row.try_get(0)?;
+    let bytes = bytes.try_into().map_err(|_| sqlx::Error::ColumnDecode {
+        index: "id".to_owned(),
+        source: "a message id has 16 bytes".into(),
+    })?;
+    Ok(MessageId::from_bytes(bytes))
+}
