@@ -37,6 +37,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "dead letters",
         sql: include_str!("../migrations/0004_dead_letters.sql"),
     },
+    Migration {
+        version: 5,
+        name: "aside",
+        sql: include_str!("../migrations/0005_aside.sql"),
+    },
 ];
 
 /// The record of what was done; a table of its own, so that the application's migrations and ours

@@ -38,7 +38,8 @@ impl Aside {
 pub(super) const PARK: &str = "UPDATE outbox_messages SET state = 2 \
     WHERE seq IN (SELECT value FROM json_each($1)) AND state = 0";
 
-pub(super) const HOLD: &str = "UPDATE outbox_messages SET state = 1, topic = row.value \
+pub(super) const HOLD: &str = "UPDATE outbox_messages \
+    SET state = iif(aside, 4, 1), topic = row.value \
     FROM json_each($1) AS row \
     WHERE outbox_messages.seq = CAST(row.key AS INTEGER) AND outbox_messages.state = 0";
 

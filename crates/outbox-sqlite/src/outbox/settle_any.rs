@@ -72,7 +72,7 @@ pub(super) async fn in_full(
 
 pub(super) const PRESENT: &str = "SELECT seq, attempts, history, ordering_key, first_failed_at, \
     iif(seq IN (SELECT value FROM json_each($2)), body, x''), \
-    iif(seq IN (SELECT value FROM json_each($2)), redrives, 0) \
+    iif(seq IN (SELECT value FROM json_each($2)), redrives, 0), aside \
     FROM outbox_messages \
     WHERE seq IN (SELECT value FROM json_each($1)) AND state = 0";
 
@@ -100,6 +100,7 @@ async fn present(
             first_failed_at: first_failed_at.map(Timestamp::from_micros),
             body: row.try_get::<Vec<u8>, _>(5)?.into(),
             redrives: row.try_get(6)?,
+            aside: row.try_get(7)?,
         };
         present.insert(row.try_get(0)?, found);
     }
@@ -160,6 +161,8 @@ struct Present {
     first_failed_at: Option<Timestamp>,
     body: Bytes,
     redrives: u32,
+    /// Whether its last failure let its key go on.
+    aside: bool,
 }
 
 /// The state of a row that waits and holds up its key.
@@ -179,7 +182,8 @@ impl Present {
     }
 
     fn held(&self, seq: i64, until: Timestamp) -> Wait {
-        (seq, until.as_micros(), self.topic(), WAITING, 0, None, None)
+        let state = if self.aside { WAITING_ASIDE } else { WAITING };
+        (seq, until.as_micros(), self.topic(), state, 0, None, None)
     }
 
     fn to_retry(
@@ -261,8 +265,8 @@ async fn park_key(
     Ok(())
 }
 
-pub(super) const MAKE_WAIT: &str = "UPDATE outbox_messages SET state = row.value ->> 3, due_at = row.value ->> 1, \
-    topic = row.value ->> 2, \
+pub(super) const MAKE_WAIT: &str = "UPDATE outbox_messages SET state = row.value ->> 3, \
+    aside = (row.value ->> 3) = 4, due_at = row.value ->> 1, topic = row.value ->> 2, \
     attempts = attempts + (row.value ->> 4), \
     history = ifnull(row.value ->> 5, history), \
     first_failed_at = ifnull(row.value ->> 6, first_failed_at) \

@@ -2,8 +2,9 @@ use std::time::Duration;
 
 use super::harness::OutboxHarness;
 use super::relay::texts;
-use super::scene::{START, Scene, TICK, after, message};
+use super::scene::{START, Scene, TICK, after, keyed, message};
 use super::table::{IN_COMMIT_ORDER, IN_KEY_ORDER, OutboxCase};
+use crate::error::BoxError;
 use crate::message::NewMessage;
 use crate::ports::Outcome;
 use crate::status::OnFailure;
@@ -28,6 +29,16 @@ pub(super) const CASES: &[OutboxCase] = &[
     case!("4.6", a_held_message_comes_when_its_time_is_up),
     case!("4.6", a_held_message_waits_for_its_topic_too),
     case!("3.1", a_held_message_blocks_its_key, IN_KEY_ORDER),
+    case!(
+        "3.2",
+        a_skipped_message_that_is_held_lets_its_key_go_on,
+        IN_KEY_ORDER
+    ),
+    case!(
+        "3.2",
+        a_skipped_message_of_a_paused_topic_lets_its_key_go_on,
+        IN_KEY_ORDER
+    ),
     case!(
         "4.6",
         an_outage_of_an_hour_leaves_every_message_deliverable,
@@ -211,6 +222,50 @@ async fn a_held_message_blocks_its_key(harness: &dyn OutboxHarness) -> CaseResul
         scene.relay.drain_in_order(3, after(10)).await?,
         ["a", "b", "c"]
     );
+    Ok(())
+}
+
+/// An outbox with "a" to topic `down` and "b" and "c" to another, all of key `k`, of which "a"
+/// failed, was skipped, and is due at one second.
+async fn skipped(harness: &dyn OutboxHarness) -> Result<Scene, BoxError> {
+    let scene = Scene::new(harness).await?;
+    let failing = NewMessage::new("down", "a").ordering_key("k");
+    scene
+        .append(&[failing, keyed("k", "b"), keyed("k", "c")])
+        .await?;
+    let taken = scene.relay.take_in_order(1, START).await?;
+    let failed = scene
+        .relay
+        .fail(&taken[0], after(1), OnFailure::SkipMessage, START);
+    failed.await?;
+    Ok(scene)
+}
+
+async fn a_skipped_message_that_is_held_lets_its_key_go_on(
+    harness: &dyn OutboxHarness,
+) -> CaseResult {
+    let scene = skipped(harness).await?;
+    let again = scene.relay.take(1, after(1)).await?;
+    assert_eq!(texts(&again), ["a"]);
+    let hold = Outcome::Hold { until: after(10) };
+    scene.relay.settle_held(&again, &hold, after(1)).await?;
+    assert_eq!(scene.relay.drain(1, after(2)).await?, ["b", "c"]);
+    assert_eq!(scene.relay.drain(1, after(10)).await?, ["a"]);
+    Ok(())
+}
+
+async fn a_skipped_message_of_a_paused_topic_lets_its_key_go_on(
+    harness: &dyn OutboxHarness,
+) -> CaseResult {
+    let mut scene = skipped(harness).await?;
+    let again = scene.relay.take(1, after(1)).await?;
+    assert_eq!(texts(&again), ["a"]);
+    let release = Outcome::Release;
+    scene.relay.settle_held(&again, &release, after(1)).await?;
+    scene.relay.paused = down();
+    assert_eq!(scene.relay.drain(1, after(1)).await?, ["b", "c"]);
+    scene.relay.paused.clear();
+    assert_eq!(scene.relay.drain(1, after(1)).await?, ["a"]);
     Ok(())
 }
 
