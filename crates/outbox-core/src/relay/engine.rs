@@ -257,15 +257,15 @@ impl<'a> Engine<'a> {
                 at(now + PATIENCE);
             }
         }
-        self.timers.next(now, &self.busy_timers(), other)
+        self.timers.next(now, &self.busy_timers(now), other)
     }
 
-    fn busy_timers(&self) -> super::timers::Attended {
+    fn busy_timers(&self, now: Timestamp) -> super::timers::Attended {
         super::timers::Attended {
             claim: self.claim.running || self.stopping.is_some(),
             purge: self.busy.purging || self.stopping.is_some(),
             heartbeat: self.busy.extending || self.unsettled.is_empty(),
-            give_back: !self.is_idle() || self.stopping.is_some(),
+            give_back: !self.gives_back(now) || self.stopping.is_some(),
         }
     }
 

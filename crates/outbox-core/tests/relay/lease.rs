@@ -5,12 +5,12 @@ use crate::fixture::keyed;
 use crate::fixture::text;
 use crate::spy::Spy;
 use outbox_core::PublishError;
-use outbox_core::ports::ClaimRequest;
-use outbox_core::ports::{Flush, Outbox};
+use outbox_core::ports::{ClaimRequest, Clock, Flush, Outbox};
 use outbox_core::relay::{Relay, RelayConfig};
 use outbox_core::signal::Shutdown;
+use outbox_core::time::Timestamp;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
@@ -208,4 +208,41 @@ async fn an_idle_relay_keeps_its_lease_for_a_moment_and_gives_it_back() {
     };
     let (report, ()) = tokio::join!(relay.run(&shutdown), watch);
     assert_eq!(report.unwrap().tally.done, 1);
+}
+
+/// A clock that nobody may ask without end: time stands still while somebody does.
+#[derive(Debug)]
+struct Patient(Arc<dyn Clock>, AtomicUsize);
+
+impl Clock for Patient {
+    fn now(&self) -> Timestamp {
+        assert!(self.1.fetch_add(1, SeqCst) < 100_000, "asked without end");
+        self.0.now()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_to_be_given_back_waits_while_the_store_rests() {
+    let world = World::new(20);
+    world.append(&[text(0)]).await;
+    let outbox = Spy::new(world.outbox.clone());
+    let failing = Arc::clone(&outbox.claims_fail);
+    let sink = Arc::new(Sink::healthy());
+    let relay = Relay::new(Arc::new(outbox), sink.clone(), RelayConfig::default()).unwrap();
+    let clock = Arc::new(Patient(world.clock.clone(), AtomicUsize::new(0)));
+    let relay = relay.driven_by(clock, world.entropy.clone());
+    let shutdown = Shutdown::new();
+    let trouble = async {
+        // The store fails, and rests for 10 ms, shortly before the lease's half second is over.
+        tokio::time::sleep(Duration::from_millis(495)).await;
+        failing.store(true, SeqCst);
+        world.append(&[text(1)]).await;
+        tokio::time::sleep(SECOND).await;
+        failing.store(false, SeqCst);
+        tokio::time::sleep(10 * SECOND).await;
+        shutdown.trigger();
+    };
+    let (report, ()) = tokio::join!(relay.run(&shutdown), trouble);
+    assert_eq!(report.unwrap().tally.done, 2);
+    assert_eq!(sink.texts(), ["0", "1"]);
 }

@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use outbox_core::Result;
+use outbox_core::error::Transience;
 use outbox_core::id::WorkerId;
 use outbox_core::lease::LeaseToken;
 use outbox_core::memory::MemoryOutbox;
@@ -9,16 +9,18 @@ use outbox_core::ports::{ClaimRequest, Outbox};
 use outbox_core::report::{AppendReport, ClaimReport, OutboxStats, SettleReport};
 use outbox_core::signal::Wake;
 use outbox_core::time::Timestamp;
+use outbox_core::{OutboxError, Result};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-/// Counts the calls that an outbox gets, and may be slow to settle.
+/// Counts the calls that an outbox gets, may be slow to settle, and may fail to claim.
 pub(crate) struct Spy {
     inner: MemoryOutbox,
     pub(crate) calls: Arc<AtomicUsize>,
     pub(crate) extended: Arc<AtomicUsize>,
     pub(crate) settling_takes: Duration,
+    pub(crate) claims_fail: Arc<AtomicBool>,
 }
 
 impl Spy {
@@ -28,6 +30,7 @@ impl Spy {
             calls: Arc::default(),
             extended: Arc::default(),
             settling_takes: Duration::ZERO,
+            claims_fail: Arc::default(),
         }
     }
 
@@ -43,7 +46,16 @@ impl Outbox for Spy {
         self.inner().append(messages).await
     }
     async fn claim(&self, request: &ClaimRequest) -> Result<ClaimReport> {
-        self.inner().claim(request).await
+        let claimed = self.inner().claim(request).await;
+        if self.claims_fail.load(SeqCst) {
+            return Err(OutboxError::Backend {
+                backend: "spy",
+                operation: "claim",
+                transience: Transience::Transient,
+                source: "told to fail".into(),
+            });
+        }
+        claimed
     }
     async fn settle(&self, all: &[Settlement], now: Timestamp) -> Result<SettleReport> {
         if !self.settling_takes.is_zero() {

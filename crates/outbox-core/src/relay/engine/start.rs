@@ -257,7 +257,7 @@ impl Engine<'_> {
     /// Nothing to do: the lease is given back, so that an idle relay has nothing to renew; a flush
     /// counts what is left.
     fn start_idling(&mut self, now: Timestamp) {
-        if !self.is_idle() || self.timers.rest.until(now).is_some() || self.lingers(now) {
+        if !self.may_idle(now) || self.lingers(now) {
             return;
         }
         let outbox = &self.relay.outbox;
@@ -275,8 +275,18 @@ impl Engine<'_> {
         }
     }
 
+    /// Whether nothing is to be done, and the store has no rest.
+    fn may_idle(&self, now: Timestamp) -> bool {
+        self.is_idle() && self.timers.rest.until(now).is_none()
+    }
+
+    /// Whether a lease is held that is given back once it was kept for long enough.
+    pub(super) fn gives_back(&self, now: Timestamp) -> bool {
+        self.claim.holding && self.may_idle(now)
+    }
+
     /// Whether nothing is claimed, and no call to the outbox is under way that is about messages.
-    pub(super) fn is_idle(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.unsettled.is_empty()
             && !self.claim.running
             && !self.busy.settling
