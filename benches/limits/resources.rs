@@ -13,7 +13,7 @@ use outbox::sqlite::{SqliteQueue, SqliteQueueConfig, SqliteStore, Synchronous};
 use crate::Scale;
 use crate::claim::fill;
 use crate::report::{Report, Target};
-use crate::scene::{Nowhere, fresh, open, outbox, remove, runtime};
+use crate::scene::{Nowhere, fresh, open, outbox, proc_figure, remove, runtime};
 
 /// P10: what an idle relay and an idle worker cost.
 pub(crate) fn idle(scale: &Scale, report: &mut Report) {
@@ -110,15 +110,6 @@ pub(crate) fn child_drain(arguments: &[String]) {
 
 fn written_bytes() -> u64 {
     proc_figure("/proc/self/io", "write_bytes:")
-}
-
-fn proc_figure(file: &str, name: &str) -> u64 {
-    let text = std::fs::read_to_string(file).unwrap();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name))
-        .unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 /// Processor time of this process so far, at the kernel's 100 ticks a second.

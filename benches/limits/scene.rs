@@ -46,6 +46,16 @@ pub(crate) fn remove(path: &std::path::Path) {
     }
 }
 
+/// What the kernel tells of this process in `file` under `name`.
+pub(crate) fn proc_figure(file: &str, name: &str) -> u64 {
+    let text = std::fs::read_to_string(file).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

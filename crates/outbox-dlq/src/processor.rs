@@ -138,9 +138,9 @@ impl DlqProcessor {
             listener.mark_seen();
             let mut pass = DlqReport::default();
             let pause = match self.pass(&mut pass, shutdown).await {
-                Ok(()) => {
+                Ok(more) => {
                     rest = self.config.in_flight_pause;
-                    self.pause_after(&pass)
+                    self.pause_after(&pass, more)
                 }
                 Err(error) if is_final(&error) => return Err(error),
                 Err(error) => {
@@ -162,7 +162,7 @@ impl DlqProcessor {
         Ok(report)
     }
 
-    /// Moves what fails too often now.
+    /// Moves what fails too often now, up to 64 batches of it.
     ///
     /// # Errors
     /// As the ports'; what was drained by then comes back.
@@ -175,21 +175,26 @@ impl DlqProcessor {
         Ok(report)
     }
 
-    fn pause_after(&self, pass: &DlqReport) -> Duration {
+    fn pause_after(&self, pass: &DlqReport, more: bool) -> Duration {
+        if more && pass.quarantined + pass.gone > 0 {
+            return Duration::ZERO;
+        }
         if pass.in_flight > 0 {
             return self.config.in_flight_pause.min(self.config.interval);
         }
         self.config.interval
     }
 
-    async fn pass(&self, report: &mut DlqReport, shutdown: &Shutdown) -> Result<()> {
+    /// Moves up to 64 batches; whether more may wait behind them.
+    async fn pass(&self, report: &mut DlqReport, shutdown: &Shutdown) -> Result<bool> {
         report.passes += 1;
-        let mut untouched = Vec::new();
+        let (mut untouched, mut more) = (Vec::new(), true);
         for _ in 0..BATCHES {
             let drained = self.heap.drain_exceeded(&self.request()).await?;
             let last = drained.len() < self.config.batch;
             untouched.extend(self.move_batch(drained, report).await?);
             if last || shutdown.is_triggered() {
+                more = false;
                 break;
             }
         }
@@ -200,7 +205,7 @@ impl DlqProcessor {
         let now = self.clock.now();
         let before = now - self.config.forget_after;
         report.forgotten += self.heap.purge(before, self.config.batch, now).await?;
-        Ok(())
+        Ok(more)
     }
 
     fn request(&self) -> DrainRequest {

@@ -5,22 +5,27 @@ use sqlx::{Connection, Row, SqliteConnection};
 /// Fails where one of `statements` goes through the whole of a table of ours: its cost would grow
 /// with what lies there.
 pub(crate) async fn assert_no_scans(statements: &[&str]) {
+    for sql in statements.iter().flat_map(|text| text.split("; ")) {
+        if matches!(sql, "BEGIN IMMEDIATE" | "COMMIT") {
+            continue;
+        }
+        let steps = steps(sql).await;
+        let scan = steps.iter().find(|step| is_scan(step));
+        assert!(scan.is_none(), "{sql}\n{steps:#?}");
+    }
+}
+
+/// The steps of `sql` on an empty file of ours.
+pub(crate) async fn steps(sql: &str) -> Vec<String> {
     let mut connection = SqliteConnection::connect(":memory:").await.unwrap();
     let schema = sqlx::AssertSqlSafe(crate::schema_sql());
     sqlx::raw_sql(schema)
         .execute(&mut connection)
         .await
         .unwrap();
-    for sql in statements.iter().flat_map(|text| text.split("; ")) {
-        if matches!(sql, "BEGIN IMMEDIATE" | "COMMIT") {
-            continue;
-        }
-        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
-        let steps = sqlx::query(explain).fetch_all(&mut connection).await;
-        let steps: Vec<String> = steps.unwrap().iter().map(|step| step.get(3)).collect();
-        let scan = steps.iter().find(|step| is_scan(step));
-        assert!(scan.is_none(), "{sql}\n{steps:#?}");
-    }
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+    let steps = sqlx::query(explain).fetch_all(&mut connection).await;
+    steps.unwrap().iter().map(|step| step.get(3)).collect()
 }
 
 /// Whether a step goes through the whole of a table. A subquery, a list that is bound, and the topics

@@ -5,6 +5,7 @@ use outbox_core::error::BoxError;
 use outbox_core::id::{MessageId, WorkerId};
 use outbox_core::ports::DeliveryHook;
 use outbox_core::report::{BatchReport, Fate, MessageReport, Stage};
+use outbox_core::signal::Shutdown;
 use outbox_core::testing::{CaseResult, cut};
 
 use super::given::{LEASE, START, after, drain, letter_texts, message};
@@ -24,6 +25,7 @@ pub(super) const CASES: &[DlqCase] = &[
         "12.18",
         a_crash_between_quarantining_and_confirming_doubles_nothing
     ),
+    case!("10.1", a_processor_goes_on_at_once_while_more_waits),
     case!("10.2", a_processor_leaves_alone_what_is_in_flight),
     case!("10.1", what_was_delivered_meanwhile_is_forgotten),
     case!(
@@ -126,6 +128,33 @@ async fn a_crash_between_quarantining_and_confirming_doubles_nothing(
         assert_eq!((report.quarantined, report.gone), (0, 1));
         scene.only_letter().await?;
         assert_eq!(scene.heap.stats(START + LEASE).await?.entries, 0);
+    }
+    Ok(())
+}
+
+/// More than 64 batches, which are all that one pass moves, and an hour until the timer wakes it.
+async fn a_processor_goes_on_at_once_while_more_waits(harness: &dyn DlqHarness) -> CaseResult {
+    for scene in sides(harness).await? {
+        let names: Vec<_> = (0..65).map(|number| number.to_string()).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        exceeded(&scene, &names).await?;
+        let config = DlqProcessorConfig {
+            batch: 1,
+            interval: Duration::from_secs(3_600),
+            ..config()
+        };
+        let (processor, shutdown) = (processor(&scene, config)?, Shutdown::new());
+        let until_moved = async {
+            while scene.heap.stats(START).await?.entries > 0 {
+                tokio::task::yield_now().await;
+            }
+            shutdown.trigger();
+            Ok::<_, BoxError>(())
+        };
+        let both = async { tokio::join!(processor.run(&shutdown), until_moved) };
+        let (report, moved) = tokio::time::timeout(Duration::from_secs(60), both).await?;
+        moved?;
+        assert_eq!(report?.quarantined, 65);
     }
     Ok(())
 }

@@ -11,8 +11,8 @@ use outbox_redis_harness::{Answer, BoxError, RedisServer, Wire};
 use tokio::time::sleep;
 
 use crate::scene::{
-    LEASE, STREAM, Tested, enqueue_all, handle_all, ids, messages, queue_at, queue_with, request,
-    settlements, worker,
+    HELD, LEASE, STREAM, Tested, enqueue_all, handle_all, ids, messages, queue_at, queue_with,
+    request, settlements, worker,
 };
 
 #[tokio::test]
@@ -76,6 +76,29 @@ async fn a_drained_queue_returns_to_its_empty_size() -> Tested {
         empty.push(used_memory(&mut wire).await?);
     }
     assert!(empty.iter().all(|used| *used < 8_000), "{empty:?} bytes");
+    Ok(())
+}
+
+/// A small hash that is a list is searched from its start for each field: a batch of 500 then costs
+/// the server more than twice as much.
+#[tokio::test]
+async fn the_leases_of_a_batch_are_no_list_in_the_server() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let queue = queue_at(&server.url()).await?;
+    enqueue_all(&queue, &messages(0..100)).await?;
+    let asked = request(worker(), Duration::ZERO);
+    let held = queue.dequeue(&asked).await?.deliveries;
+    assert_eq!(held.len(), 100);
+    let mut wire = server.wire().await?;
+    let encoding = wire.command(&["OBJECT", "ENCODING", HELD]).await?.text();
+    assert_eq!(encoding.as_deref(), Some("hashtable"));
+
+    let values = wire.command(&["HVALS", HELD]).await?.list();
+    let differing: BTreeSet<_> = values.iter().filter_map(Answer::text).collect();
+    assert_eq!((values.len(), differing.len()), (100, 1));
+    let done = settlements(&held, &DeliveryOutcome::Done);
+    assert_eq!(queue.settle(&done, SystemClock.now()).await?.settled, 100);
+    assert_eq!(wire.command(&["EXISTS", HELD]).await?, Answer::Number(0));
     Ok(())
 }
 

@@ -16,9 +16,10 @@ pub(super) const UNKNOWN: &str = "\
     SELECT entry, kind, kind_version, error_kind, error, fingerprint FROM outbox_quarantine \
     WHERE fingerprint IS NULL ORDER BY entry LIMIT +?1";
 
+// The sign keeps SQLite from going through all letters without a fingerprint for each that is filled.
 pub(super) const FILL: &str = "\
     UPDATE outbox_quarantine SET fingerprint = row.value ->> 1 FROM json_each(?1) AS row \
-    WHERE entry = (row.value ->> 0) AND fingerprint IS NULL";
+    WHERE entry = (row.value ->> 0) AND +fingerprint IS NULL";
 
 /// Makes sure that every letter has its fingerprint stored.
 pub(super) async fn fill(store: &SqliteStore) -> Result<(), Fault> {

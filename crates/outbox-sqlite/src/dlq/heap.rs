@@ -141,9 +141,23 @@ pub(super) const RECORD: &str = "\
         last_failed_at = max(last_failed_at, excluded.last_failed_at), \
         error_kind = excluded.error_kind, error = excluded.error";
 
-pub(super) const FORGET: &str = "\
-    DELETE FROM outbox_failures WHERE (origin, id) IN ( \
-        SELECT value ->> 'origin', unhex(value ->> 'id') FROM json_each(?1))";
+/// The subjects that are named. Their types are said, for SQLite to look each of them up: without
+/// them it goes through all entries of the origin.
+macro_rules! named {
+    ($more:literal) => {
+        concat!(
+            "SELECT CAST(value ->> 'origin' AS TEXT), CAST(unhex(value ->> 'id') AS BLOB)",
+            $more,
+            " FROM json_each(?1)"
+        )
+    };
+}
+
+pub(super) const FORGET: &str = concat!(
+    "DELETE FROM outbox_failures WHERE (origin, id) IN ( ",
+    named!(""),
+    ")"
+);
 
 macro_rules! drain {
     ($meant:literal, $order:literal) => {
@@ -166,15 +180,17 @@ pub(super) const EXCEEDS: &str = "SELECT \
     EXISTS (SELECT 1 FROM outbox_failures WHERE failures >= ?1 AND claimed_until <= ?3) \
     OR EXISTS (SELECT 1 FROM outbox_failures WHERE first_failed_at < ?2 AND claimed_until <= ?3)";
 
-pub(super) const CONFIRM: &str = "\
-    DELETE FROM outbox_failures WHERE (origin, id, claim) IN ( \
-        SELECT value ->> 'origin', unhex(value ->> 'id'), value ->> 'claim' FROM json_each(?1)) \
-    AND claimed_until > 0";
+pub(super) const CONFIRM: &str = concat!(
+    "DELETE FROM outbox_failures WHERE (origin, id, claim) IN ( ",
+    named!(", value ->> 'claim'"),
+    ") AND claimed_until > 0"
+);
 
-pub(super) const RELEASE: &str = "\
-    UPDATE outbox_failures SET claimed_until = 0 WHERE (origin, id, claim) IN ( \
-        SELECT value ->> 'origin', unhex(value ->> 'id'), value ->> 'claim' FROM json_each(?1)) \
-    AND claimed_until > 0";
+pub(super) const RELEASE: &str = concat!(
+    "UPDATE outbox_failures SET claimed_until = 0 WHERE (origin, id, claim) IN ( ",
+    named!(", value ->> 'claim'"),
+    ") AND claimed_until > 0"
+);
 
 pub(super) const HAS_OLD: &str =
     "SELECT EXISTS (SELECT 1 FROM outbox_failures WHERE last_failed_at < ?1)";

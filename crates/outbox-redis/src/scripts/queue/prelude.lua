@@ -6,6 +6,9 @@ local GROUP, NOW, LATER = ARGV[1], moment(ARGV[2])
 -- The most arguments that are handed to one command.
 local CHUNK = 4000
 
+-- Up to so many fields, a hash that is a list is as quick as any other.
+local SMALL = 16
+
 -- Runs a command with the items of a list behind its fixed arguments, in chunks.
 local function each_chunk(items, run)
   for from = 1, #items, CHUNK do
@@ -16,6 +19,9 @@ end
 -- What stands in HELD of each entry: its owner (16 bytes), the token of its delivery, a bar, and
 -- when its lease ends; nothing where it is not held.
 local function held_of(ids)
+  if #ids > 0 and #ids <= CHUNK then
+    return redis.call('HMGET', HELD, unpack(ids))
+  end
   local values = {}
   each_chunk(ids, function(...)
     for _, value in ipairs(redis.call('HMGET', HELD, ...)) do
@@ -30,6 +36,16 @@ end
 local function hold_in(value)
   local bar = string.find(value, '|', 17, true)
   return string.sub(value, 1, 16) .. string.sub(value, bar + 1)
+end
+
+-- How many entries are in each hold, where it is known how many have each value.
+local function holds_in(values)
+  local holds = {}
+  for value, count in pairs(values) do
+    local hold = hold_in(value)
+    holds[hold] = (holds[hold] or 0) + count
+  end
+  return holds
 end
 
 local function add_to_hold(hold, entries)
@@ -51,10 +67,15 @@ end
 local function hold(owner, lease, ids)
   local ends = digits(NOW + lease)
   local token = digits(redis.call('HINCRBY', COUNTS, 'token', 1))
-  local pairs_of = {}
+  local value, pairs_of = owner .. token .. '|' .. ends, {}
   for place, id in ipairs(ids) do
     pairs_of[2 * place - 1] = id
-    pairs_of[2 * place] = owner .. token .. '|' .. ends
+    pairs_of[2 * place] = value
+  end
+  -- A hash that begins small is a list, in which every field is searched for from its start; one
+  -- with a long value is none, and stays so when that value goes.
+  if #ids > SMALL and redis.call('EXISTS', HELD) == 0 then
+    redis.call('HSET', HELD, ids[1], value .. string.rep(' ', 65))
   end
   each_chunk(pairs_of, function(...)
     redis.call('HSET', HELD, ...)

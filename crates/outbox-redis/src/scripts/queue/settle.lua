@@ -23,12 +23,17 @@ while place <= #ARGV do
   end
 end
 
-local live, lost, from, settled = {}, {}, {}, {}
+-- Entries that were delivered together have the same value, most often one after the other.
+local live, lost, values, settled = {}, {}, {}, {}
+local last_value, last_proof, proven
 for at, value in ipairs(held_of(ids)) do
   local proof, id = proofs[at], ids[at]
-  if value and not settled[id] and string.sub(value, 1, #proof) == proof then
-    local hold = hold_in(value)
-    from[hold] = (from[hold] or 0) + 1
+  if value ~= last_value or proof ~= last_proof then
+    last_value, last_proof = value, proof
+    proven = value and string.sub(value, 1, #proof) == proof
+  end
+  if proven and not settled[id] then
+    values[value] = (values[value] or 0) + 1
     settled[id] = true
     live[#live + 1] = at
   else
@@ -139,7 +144,7 @@ each_chunk(taken, function(...)
     redis.call('XDEL', STREAM, ...)
   end
 end)
-take_from_holds(from)
+take_from_holds(holds_in(values))
 if rings then
   redis.call('XADD', BELL, 'MAXLEN', 1, '*', 'due', '1')
 end
