@@ -19,7 +19,7 @@ pub(crate) fn peak(scale: &Scale, report: &mut Report) {
         peak
     });
     let variant = "that peak, ten times as many messages";
-    report.ratio(ID, variant, (great, small), Target::AtMost(1.25));
+    report.ratio(ID, variant, (great, small), Target::AtMost(1.1));
 }
 
 /// The peak in MiB for `count` messages, in a process that did nothing else.
