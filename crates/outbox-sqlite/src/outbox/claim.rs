@@ -5,6 +5,7 @@ use outbox_core::report::ClaimReport;
 use outbox_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
+use super::fresh;
 use super::gather::Gathering;
 use super::glance;
 use super::lease::{self, Standing};
@@ -23,6 +24,9 @@ pub(super) async fn claim(
     shared: &Shared,
     request: &ClaimRequest,
 ) -> Result<ClaimReport, Fault> {
+    if let Some(report) = fresh::claim(store, shared, request).await? {
+        return Ok(report);
+    }
     if let Some(report) = glance::claim(store, shared, request).await? {
         return Ok(report);
     }

@@ -106,6 +106,7 @@ impl Gathering<'_> {
                 return Ok(None);
             }
         }
+        self.looked_in_order(fresh);
         let leftover = self
             .shared
             .with_session(self.epoch, |session| session.again_count() > 0);
@@ -132,6 +133,7 @@ impl Gathering<'_> {
             rows,
         };
         self.hand_out(batch, &mut out, &mut Aside::default());
+        self.looked_in_order(full);
         let leftover = self
             .shared
             .with_session(self.epoch, |session| session.again_count() > 0)?;
@@ -140,6 +142,33 @@ impl Gathering<'_> {
             more: full || leftover,
             ..ClaimReport::default()
         })
+    }
+
+    /// Hands out `rows`, all of them fresh, beside a backlog; fresh ones were looked at up to `end`.
+    /// `None` where there are none.
+    pub(super) fn take_fresh(&self, rows: Vec<Found>, end: i64) -> Option<ClaimReport> {
+        let mut leased = Vec::with_capacity(rows.len());
+        self.shared.with_session(self.epoch, |session| {
+            for row in rows {
+                // An unreadable one is met in its turn.
+                if let Ok(message) = row.message {
+                    session.hand_out(row.seq, None);
+                    leased.push(self.lease(row.seq, row.attempts, message, Vec::new()));
+                }
+            }
+            let seqs = leased.iter().map(|one| one.message.sequence.0 as i64);
+            session.share.looked(end, seqs);
+        });
+        (!leased.is_empty()).then_some(ClaimReport {
+            leased,
+            more: true,
+            ..ClaimReport::default()
+        })
+    }
+
+    fn looked_in_order(&self, more: bool) {
+        self.shared
+            .with_session(self.epoch, |session| session.looked_in_order(more));
     }
 
     /// Rows to be read again, and behind which row the fresh ones begin. Where there are fresh ones,
@@ -185,6 +214,9 @@ impl Gathering<'_> {
             session.met(batch.end);
             for row in batch.rows {
                 let seq = row.seq;
+                if session.share.has(seq) {
+                    continue;
+                }
                 let message = match row.message {
                     Ok(message) => message,
                     Err(obstacle) => {

@@ -6,11 +6,13 @@
 
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use outbox_core::id::WorkerId;
 use outbox_core::lease::LeaseToken;
 use outbox_core::ports::ClaimRequest;
 use outbox_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{Either, Executor, Row};
 
 use super::pulse::Pulse;
 use super::session::Session;
@@ -51,9 +53,13 @@ impl Standing {
     }
 }
 
+/// Takes the lease, and tells the row up to which none is ready. What waits there stands for itself
+/// once it is due, and does not hold up what is appended later.
 pub(super) const ACQUIRE: &str = "UPDATE outbox_lease \
     SET owner = $1, epoch = epoch + 1, expires_at = $2 \
-    WHERE id = 1 AND epoch = $3 AND expires_at <= $4";
+    WHERE id = 1 AND epoch = $3 AND expires_at <= $4; \
+    SELECT ifnull((SELECT min(seq) - 1 FROM outbox_messages WHERE state = 0), \
+        (SELECT ifnull(max(seq), 0) FROM outbox_messages))";
 
 /// Takes the lease that was free in `pulse` and begins a session; whether nobody was faster.
 pub(super) async fn acquire(
@@ -66,19 +72,29 @@ pub(super) async fn acquire(
     let expires_at = now + lease;
     let mut writer = store.swift_writer().await?;
     shared.take(owner, pulse.epoch + 1);
-    let taken = sqlx::query(ACQUIRE)
+    let query = sqlx::query(ACQUIRE)
         .bind(owner.as_bytes().as_slice())
         .bind(expires_at.as_micros())
         .bind(pulse.epoch)
-        .bind(now.as_micros())
-        .execute(writer.connection())
-        .await?
-        .rows_affected();
-    writer.finish();
-    if taken == 1 {
-        shared.begin_session(Session::new(owner, pulse.epoch + 1, expires_at));
+        .bind(now.as_micros());
+    let (mut taken, mut unready) = (None, 0);
+    let mut answers = Executor::fetch_many(writer.connection(), query);
+    while let Some(answer) = answers.try_next().await? {
+        match answer {
+            // The first statement; what the second one changed is nothing.
+            Either::Left(done) => taken = taken.or(Some(done.rows_affected() == 1)),
+            Either::Right(row) => unready = row.try_get(0)?,
+        }
     }
-    Ok(taken == 1)
+    drop(answers);
+    writer.finish();
+    let taken = taken.unwrap_or(false);
+    if taken {
+        let mut session = Session::new(owner, pulse.epoch + 1, expires_at);
+        session.met(unready);
+        shared.begin_session(session);
+    }
+    Ok(taken)
 }
 
 pub(super) const EXTEND: &str = "UPDATE outbox_lease SET expires_at = max(expires_at, $1) \

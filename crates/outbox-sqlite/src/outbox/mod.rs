@@ -4,6 +4,7 @@ mod append;
 mod aside;
 mod claim;
 mod draft;
+mod fresh;
 mod gather;
 mod glance;
 mod group;
@@ -20,6 +21,7 @@ mod replay;
 mod session;
 mod settle;
 pub(crate) mod settle_any;
+mod share;
 mod shared;
 
 pub use port::SqliteOutbox;

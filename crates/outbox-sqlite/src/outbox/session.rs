@@ -10,13 +10,16 @@ use std::sync::Arc;
 use outbox_core::id::WorkerId;
 use outbox_core::time::Timestamp;
 
+use super::share::Share;
+
 /// An ordering key, shared by the rows that have it.
 pub(super) type Key = Arc<str>;
 
 /// The mind of one holder, for one epoch.
 ///
 /// Every ready row is above `high` and still to be met, or in `again`, or in `claimed`: so a claim
-/// never reads a row that is handed out already, however many are.
+/// never reads a row that is handed out already, however many are; but for those that were handed
+/// out as fresh ones beside a backlog, which `share` remembers.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) owner: WorkerId,
@@ -41,6 +44,7 @@ pub(super) struct Session {
     blocking: Vec<Key>,
     /// Keys that a settlement blocked since the claim that is under way began.
     blocked_meanwhile: HashSet<Key>,
+    pub(super) share: Share,
 }
 
 impl Session {
@@ -53,6 +57,7 @@ impl Session {
             calm: false,
             uncertain: false,
             high: 0,
+            share: Share::default(),
             again: BTreeMap::new(),
             again_by_key: HashMap::new(),
             claimed: HashMap::default(),
@@ -81,6 +86,7 @@ impl Session {
     pub(super) fn begin_claim(&mut self, parked: bool) {
         self.parked = parked;
         self.blocked_meanwhile.clear();
+        self.share.passed(self.high);
     }
 
     /// Whether a row may be handed out as far as the mind knows: no earlier ready row of its key is
@@ -98,8 +104,18 @@ impl Session {
         self.high = self.high.max(seq);
     }
 
+    /// Notes whether a claim in order may have left rows behind. Where it has not, there is no
+    /// backlog, and fresh rows that were looked at beside one are met, too.
+    pub(super) fn looked_in_order(&mut self, more: bool) {
+        self.share.claimed(more);
+        if !more {
+            self.high = self.high.max(self.share.end());
+        }
+    }
+
     /// Notes that a row is ready and not handed out; one above [`Session::high`] is met in its turn.
     pub(super) fn ready_again(&mut self, seq: i64, key: Option<Key>) {
+        self.share.came_back(seq);
         if seq > self.high {
             return;
         }

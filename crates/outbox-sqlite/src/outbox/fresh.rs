@@ -1,0 +1,111 @@
+//! A share for fresh rows: while a long backlog is drained in order, messages without a key that
+//! were appended since do not wait for its end.
+//!
+//! A keyed row stays in line: whether an earlier one of its key is in the backlog is known only once
+//! that has been read.
+
+use futures_util::TryStreamExt;
+use outbox_core::ports::ClaimRequest;
+use outbox_core::report::ClaimReport;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Either, Executor, Row};
+
+use super::gather::Gathering;
+use super::lease;
+use super::pulse::{self, Pulse};
+use super::read::{self, Found};
+use super::shared::Shared;
+use crate::error::Fault;
+use crate::store::SqliteStore;
+
+/// Whose turn it is to claim fresh rows, and behind which row they begin.
+#[derive(Clone, Copy)]
+struct Turn {
+    epoch: i64,
+    behind: i64,
+}
+
+/// What a look at the fresh rows finds.
+struct Seen {
+    pulse: Pulse,
+    /// The last row that there is.
+    last: i64,
+    rows: Vec<Found>,
+}
+
+/// Claims fresh rows where it is their turn; `None` where it is not, or there are none.
+pub(super) async fn claim(
+    store: &SqliteStore,
+    shared: &Shared,
+    request: &ClaimRequest,
+) -> Result<Option<ClaimReport>, Fault> {
+    let Some(turn) = take_turn(shared, request) else {
+        return Ok(None);
+    };
+    let mut reader = store.reader().await?;
+    let seen = look(reader.connection(), turn, request.max).await?;
+    reader.finish();
+    let ours = seen.pulse.epoch == turn.epoch && seen.pulse.expires_at > request.now;
+    if !ours || !lease::make_last(store, shared, request, &seen.pulse).await? {
+        return Ok(None);
+    }
+    let full = seen.rows.len() == request.max;
+    let end = match seen.rows.last() {
+        Some(row) if full => row.seq,
+        _ => seen.last,
+    };
+    let gathering = Gathering {
+        store,
+        shared,
+        request,
+        epoch: turn.epoch,
+        blocking: false,
+        fresh: true,
+    };
+    Ok(gathering.take_fresh(seen.rows, end))
+}
+
+fn take_turn(shared: &Shared, request: &ClaimRequest) -> Option<Turn> {
+    let mut session = shared.session();
+    let session = session.as_mut()?;
+    let usual = session.owner == request.owner
+        && session.expires_at > request.now
+        && request.paused_topics.is_empty()
+        && request.max > 0;
+    let behind = usual.then(|| session.share.take_turn())??;
+    Some(Turn {
+        epoch: session.epoch,
+        behind,
+    })
+}
+
+async fn look(connection: &mut SqliteConnection, turn: Turn, max: usize) -> Result<Seen, Fault> {
+    let query = sqlx::query(LOOK).bind(turn.behind).bind(max as i64);
+    let (mut pulse, mut last, mut rows) = (None, None, Vec::new());
+    let mut answers = Executor::fetch_many(connection, query);
+    while let Some(answer) = answers.try_next().await? {
+        let Either::Right(row) = answer else { continue };
+        match (&pulse, last) {
+            (None, _) => pulse = Some(pulse::in_row(&row)?),
+            (Some(_), None) => last = Some(row.try_get(0)?),
+            (Some(_), Some(_)) => read::take_apart(&row, &mut rows)?,
+        }
+    }
+    read::verify_order(&rows)?;
+    Ok(Seen {
+        pulse: pulse.ok_or(sqlx::Error::RowNotFound)?,
+        last: last.ok_or(sqlx::Error::RowNotFound)?,
+        rows,
+    })
+}
+
+/// The pulse, the last row, and the fresh rows that are plain: those that are not stay in line.
+pub(super) const LOOK: &str = concat!(
+    pulse::pulse!(),
+    "; SELECT ifnull(max(seq), 0) FROM outbox_messages; ",
+    read::glued!(
+        "seq > $1 AND ordering_key IS NULL AND attempts = 0 AND length(body) <= 8192",
+        "0",
+        "0"
+    )
+);
