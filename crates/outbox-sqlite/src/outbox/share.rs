@@ -1,8 +1,6 @@
 use std::collections::HashSet;
 
-/// After so many full claims in a row the rows that they find are a backlog.
-const LONG: u32 = 8;
-/// Beside a backlog one claim in so many looks at fresh rows.
+/// After a full claim, beside what may be a backlog, one claim in so many looks at fresh rows.
 const EVERY: u32 = 4;
 /// The most fresh rows that are handed out beside one backlog: each is remembered until the end of
 /// it, so that the claims which go through the backlog pass over it.
@@ -27,7 +25,7 @@ impl Share {
 
     /// Where it is the turn of fresh rows: those behind which row.
     pub(super) fn take_turn(&mut self) -> Option<i64> {
-        let due = self.full >= LONG && self.full.is_multiple_of(EVERY);
+        let due = self.full % EVERY == 1;
         if !due || self.handed_out.len() >= MOST {
             return None;
         }
@@ -72,19 +70,16 @@ mod tests {
 
     fn backlogged() -> Share {
         let mut share = Share::default();
-        (0..LONG).for_each(|_| share.claimed(true));
+        share.claimed(true);
         share
     }
 
     #[test]
     fn fresh_rows_have_no_turn_before_there_is_a_backlog() {
         let mut share = Share::default();
-        for _ in 0..LONG - 1 {
-            share.claimed(true);
-            assert_eq!(share.take_turn(), None);
-        }
-        share.claimed(false);
+        assert_eq!(share.take_turn(), None);
         share.claimed(true);
+        share.claimed(false);
         assert_eq!(share.take_turn(), None);
     }
 
