@@ -10,15 +10,18 @@ use outbox_core::report::{AppendReport, ClaimReport, OutboxStats, SettleReport};
 use outbox_core::signal::Wake;
 use outbox_core::time::Timestamp;
 use outbox_core::{OutboxError, Result};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Counts the calls that an outbox gets, may be slow to settle, and may fail to claim.
+/// Counts the calls that an outbox gets, may be slow to claim or settle, and may fail to claim.
 pub(crate) struct Spy {
     inner: MemoryOutbox,
     pub(crate) calls: Arc<AtomicUsize>,
     pub(crate) extended: Arc<AtomicUsize>,
+    /// How many messages each purge found.
+    pub(crate) purged: Arc<Mutex<Vec<u64>>>,
+    pub(crate) claiming_takes: Duration,
     pub(crate) settling_takes: Duration,
     pub(crate) claims_fail: Arc<AtomicBool>,
 }
@@ -29,6 +32,8 @@ impl Spy {
             inner,
             calls: Arc::default(),
             extended: Arc::default(),
+            purged: Arc::default(),
+            claiming_takes: Duration::ZERO,
             settling_takes: Duration::ZERO,
             claims_fail: Arc::default(),
         }
@@ -46,6 +51,9 @@ impl Outbox for Spy {
         self.inner().append(messages).await
     }
     async fn claim(&self, request: &ClaimRequest) -> Result<ClaimReport> {
+        if !self.claiming_takes.is_zero() {
+            tokio::time::sleep(self.claiming_takes).await;
+        }
         let claimed = self.inner().claim(request).await;
         if self.claims_fail.load(SeqCst) {
             return Err(OutboxError::Backend {
@@ -74,7 +82,9 @@ impl Outbox for Spy {
         self.inner().resume_key(key).await
     }
     async fn purge(&self, before: Timestamp, max: usize) -> Result<u64> {
-        self.inner().purge(before, max).await
+        let purged = self.inner().purge(before, max).await?;
+        self.purged.lock().unwrap().push(purged);
+        Ok(purged)
     }
     async fn stats(&self, now: Timestamp) -> Result<OutboxStats> {
         self.inner().stats(now).await
