@@ -9,6 +9,7 @@ mod order;
 mod outage;
 mod sending;
 mod spy;
+mod unanswered;
 mod wake;
 
 use outbox_core::PublishError;
