@@ -10,6 +10,7 @@ mod outage;
 mod pace;
 mod sending;
 mod spy;
+mod unanswered;
 mod wake;
 
 use outbox_core::PublishError;

@@ -1,3 +1,4 @@
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,8 +31,8 @@ async fn the_next_batch_is_read_while_the_last_one_is_published() {
     world
         .append(&(0..2_000).map(text).collect::<Vec<_>>())
         .await;
-    let mut spy = Spy::new(world.outbox.clone());
-    spy.claiming_takes = TAKES;
+    let spy = Spy::new(world.outbox.clone());
+    spy.claims_take.store(TAKES.as_millis() as u64, SeqCst);
     let config = RelayConfig {
         batch_ceiling: 100,
         ..RelayConfig::default()
