@@ -72,7 +72,7 @@ fn take_turn(shared: &Shared, request: &ClaimRequest) -> Option<Turn> {
         && session.expires_at > request.now
         && request.paused_topics.is_empty()
         && request.max > 0;
-    let behind = usual.then(|| session.share.take_turn())??;
+    let behind = usual.then(|| session.take_turn())??;
     Some(Turn {
         epoch: session.epoch,
         behind,

@@ -104,6 +104,12 @@ impl Session {
         self.high = self.high.max(seq);
     }
 
+    /// Where it is the turn of fresh rows beside a backlog: those behind which row.
+    pub(super) fn take_turn(&mut self) -> Option<i64> {
+        self.share.passed(self.high);
+        self.share.take_turn()
+    }
+
     /// Notes whether a claim in order may have left rows behind. Where it has not, there is no
     /// backlog, and fresh rows that were looked at beside one are met, too.
     pub(super) fn looked_in_order(&mut self, more: bool) {
