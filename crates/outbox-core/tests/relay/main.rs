@@ -7,6 +7,7 @@ mod full;
 mod lease;
 mod order;
 mod outage;
+mod pace;
 mod sending;
 mod spy;
 mod unanswered;

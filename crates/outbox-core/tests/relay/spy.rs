@@ -19,6 +19,8 @@ pub(crate) struct Spy {
     inner: MemoryOutbox,
     pub(crate) calls: Arc<AtomicUsize>,
     pub(crate) extended: Arc<AtomicUsize>,
+    /// How many messages each purge found.
+    pub(crate) purged: Arc<Mutex<Vec<u64>>>,
     pub(crate) settling_takes: Duration,
     pub(crate) claims_fail: Arc<AtomicBool>,
     /// For how long the answer of a claim is on its way, in milliseconds.
@@ -35,6 +37,7 @@ impl Spy {
             inner,
             calls: Arc::default(),
             extended: Arc::default(),
+            purged: Arc::default(),
             settling_takes: Duration::ZERO,
             claims_fail: Arc::default(),
             claims_take: Arc::default(),
@@ -102,7 +105,9 @@ impl Outbox for Spy {
         self.inner().resume_key(key).await
     }
     async fn purge(&self, before: Timestamp, max: usize) -> Result<u64> {
-        self.inner().purge(before, max).await
+        let purged = self.inner().purge(before, max).await?;
+        self.purged.lock().unwrap().push(purged);
+        Ok(purged)
     }
     async fn stats(&self, now: Timestamp) -> Result<OutboxStats> {
         self.inner().stats(now).await

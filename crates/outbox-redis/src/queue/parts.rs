@@ -4,6 +4,7 @@ use crate::keys::Keys;
 #[derive(Clone, Debug)]
 pub(super) struct Parts {
     all: [String; 9],
+    groups: String,
 }
 
 impl Parts {
@@ -21,6 +22,7 @@ impl Parts {
                 of_group("quarantine"),
                 keys.part("seen"),
             ],
+            groups: keys.part("groups"),
         }
     }
 
@@ -36,6 +38,16 @@ impl Parts {
     /// Rings where something comes due earlier than those who wait know.
     pub(super) fn bell(&self) -> &str {
         &self.all[6]
+    }
+
+    /// When each group was seen last.
+    pub(super) fn groups(&self) -> &str {
+        &self.groups
+    }
+
+    /// What is noted for the group, but its quarantine.
+    pub(super) fn of_group(&self) -> impl Iterator<Item = &str> {
+        self.all[1..7].iter().map(String::as_str)
     }
 
     /// What could not be delivered.
