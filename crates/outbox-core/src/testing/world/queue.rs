@@ -100,7 +100,7 @@ impl SimQueue {
     fn note(&self, report: &DequeueReport, times: (Timestamp, Timestamp)) {
         for unreadable in &report.unreadable {
             self.ledger
-                .write(|books, now| books.entry_set_aside(now, &unreadable.place));
+                .write(|books, now| books.entry_set_aside(now, &unreadable.place, times.0));
         }
         for delivery in &report.deliveries {
             self.ledger

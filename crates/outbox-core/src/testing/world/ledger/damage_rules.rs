@@ -35,8 +35,15 @@ impl Books {
         Ok(())
     }
 
-    /// The queue has moved an unreadable entry to its quarantine.
-    pub(in super::super) fn entry_set_aside(&mut self, now: Timestamp, place: &str) -> Ruling {
+    /// The queue has moved an unreadable entry to its quarantine, when a worker whose clock said
+    /// `moment` took from it.
+    pub(in super::super) fn entry_set_aside(
+        &mut self,
+        now: Timestamp,
+        place: &str,
+        moment: Timestamp,
+    ) -> Ruling {
+        self.latest = self.latest.max(moment);
         let number = self.entry(place);
         let known = number.and_then(|number| self.messages.get(number as usize));
         let damaged = known.is_some_and(|known| known.entry_damaged);
