@@ -17,7 +17,7 @@ use outbox::time::SystemClock;
 use outbox_redis_harness::{Answer, DURABLE, RedisServer};
 use support::{
     Census, File, Mayhem, PATIENCE, Program, assert_recovered, is_done, made_up_cities, numbered,
-    until,
+    recoveries, until,
 };
 use tempfile::{TempDir, tempdir};
 use tokio::sync::Mutex;
@@ -202,6 +202,13 @@ async fn whoever_is_killed_the_server_too_no_task_is_lost_or_done_twice() {
     let finished = tokio::time::timeout(PATIENCE, finish);
     finished.await.expect("the rest is not done in time");
     let census = scene.check(runs.len()).await;
+    let all = i64::try_from(runs.len() * scene.count).unwrap();
+    println!(
+        "kills: {} and {servers} of the server, tasks: {all}, lost: {}, doubled: {}",
+        mayhem.killed(),
+        all - census.tasks,
+        census.observations - census.tasks,
+    );
     println!(
         "{} processes and {servers} times the server killed in {killing:.1?}; {} tasks handled by \
          {} processes, all over after {:.1?}",
@@ -271,7 +278,7 @@ async fn worker_recovery(mayhem: &Mayhem) -> Duration {
 async fn what_a_killed_worker_held_on_redis_is_done_by_another_within_seconds() {
     let mayhem = Mayhem::of(0);
     let mut times = Vec::new();
-    for _ in 0..10 {
+    for _ in 0..recoveries() / 2 {
         let (a, b) = tokio::join!(worker_recovery(&mayhem), worker_recovery(&mayhem));
         times.extend([a, b]);
     }
