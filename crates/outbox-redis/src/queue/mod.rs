@@ -8,9 +8,11 @@
 mod config;
 mod dequeue;
 mod enqueue;
-mod entry;
+pub(crate) mod entry;
 mod extend;
 mod health;
+#[cfg(feature = "dlq")]
+mod letters;
 mod parts;
 mod port;
 mod recover;

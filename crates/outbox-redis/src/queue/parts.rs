@@ -3,7 +3,7 @@ use crate::keys::Keys;
 /// The keys of a queue, in the order in which every script has them.
 #[derive(Clone, Debug)]
 pub(super) struct Parts {
-    all: [String; 9],
+    all: [String; 10],
 }
 
 impl Parts {
@@ -20,11 +20,12 @@ impl Parts {
                 of_group("bell"),
                 of_group("quarantine"),
                 keys.part("seen"),
+                of_group("back"),
             ],
         }
     }
 
-    pub(super) fn all(&self) -> [&str; 9] {
+    pub(super) fn all(&self) -> [&str; 10] {
         self.all.each_ref().map(String::as_str)
     }
 
