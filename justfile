@@ -61,9 +61,9 @@ hack:
 pipeline *args:
     cargo run --release --example pipeline --features sqlite -- {{args}}
 
-# measures beside the limit; arguments choose work items, as `just bench P1 --short`
+# measures beside the limit; arguments choose work items, as `just bench P1 DLQ --short`
 bench *args:
-    cargo bench --features sqlite --bench limits -- {{args}}
+    cargo bench --features sqlite,redis,dlq --bench limits -- {{args}}
 
 # compares with other libraries; arguments choose items, as `just peers Q2000 O --short`
 peers *args:

@@ -3,15 +3,16 @@ use std::process::Command;
 use outbox::signal::Shutdown;
 use outbox::sqlite::{SqliteStore, Synchronous};
 
-use crate::given::{Dead, failed};
+use super::ID;
+use super::given::{Dead, failed};
+use crate::Scale;
 use crate::report::{Report, Target};
 use crate::scene::{fresh, open, proc_figure, remove, runtime};
-use crate::{ID, Scale};
 
 /// The peak of resident memory of a process that moves messages into quarantine and sends them back:
 /// of many of them, beside a tenth.
 pub(crate) fn peak(scale: &Scale, report: &mut Report) {
-    let few = scale.messages(10_000);
+    let few = scale.messages(1_000, 10_000);
     let [small, great] = [few, few * 10].map(|count| {
         let peak = of(scale, count);
         let variant = format!("{count} quarantined and redriven, peak MiB");
@@ -30,7 +31,8 @@ fn of(scale: &Scale, count: usize) -> f64 {
         failed(&store, &Dead::letters(&store), count, 0).await;
     });
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--child", path.to_str().unwrap(), &count.to_string()])
+        .args(["--child", "dead letters"])
+        .args([path.to_str().unwrap(), &count.to_string()])
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&output.stderr);

@@ -3,17 +3,18 @@ use outbox::signal::Shutdown;
 use outbox::sqlite::Synchronous;
 use tokio::time::Instant;
 
-use crate::given::{Dead, failed};
+use super::ID;
+use super::given::{Dead, failed};
+use crate::Scale;
 use crate::report::{Report, Target, median};
 use crate::scene::{fresh, open, remove, runtime};
-use crate::{ID, Scale};
 
 /// Messages a second into quarantine, and back.
 const LEAST: Target = Target::AtLeast(20_000.0);
 
 /// Moves what failed into quarantine, and sends it back; each in bounded batches.
 pub(crate) fn there_and_back(scale: &Scale, report: &mut Report) {
-    let count = scale.messages(100_000);
+    let count = scale.messages(10_000, 100_000);
     let (mut there, mut back) = (Vec::new(), Vec::new());
     for _ in 0..scale.rounds {
         let path = fresh(scale, "dlq");
@@ -40,7 +41,7 @@ pub(crate) fn there_and_back(scale: &Scale, report: &mut Report) {
 /// Counts the quarantine by origin, topic, kind and fingerprint, for small letters and for large ones.
 pub(crate) fn count(scale: &Scale, report: &mut Report) {
     for (full, payload) in [(100_000, 256), (20_000, 8_192)] {
-        let letters = scale.messages(full);
+        let letters = scale.messages(full / 10, full);
         let path = fresh(scale, "dlq-count");
         let (mut first, mut again) = (0.0, Vec::new());
         runtime().block_on(async {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::Scale;
 use crate::raw::{Raw, rows};
 use crate::report::{Report, Target, in_turns};
-use crate::scene::{Nowhere, fresh, messages, open, outbox, remove, runtime};
+use crate::scene::{Nowhere, fill, fresh, open, outbox, remove, runtime};
 
 const BATCH: usize = 500;
 const TURNS: usize = 10;
@@ -69,16 +69,6 @@ pub(crate) fn claim_and_settle(scale: &Scale, report: &mut Report) {
         }
         remove(&ours_path);
         remove(&raw_path);
-    }
-}
-
-pub(crate) async fn fill(outbox: &SqliteOutbox, count: usize) {
-    for chunk in messages(count.min(10_000))
-        .chunks(BATCH)
-        .cycle()
-        .take(count / BATCH)
-    {
-        outbox.append(chunk).await.unwrap();
     }
 }
 

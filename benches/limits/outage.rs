@@ -18,9 +18,8 @@ use outbox::time::{Clock, SystemClock};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::Scale;
-use crate::claim::fill;
 use crate::report::{Report, Target, median, quantile};
-use crate::scene::{fresh, message, open, outbox, remove, runtime};
+use crate::scene::{fill, fresh, message, open, outbox, remove, runtime};
 
 const FRESH: &str = "fresh";
 /// Fresh messages come this far apart: 500 a second.

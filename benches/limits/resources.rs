@@ -11,13 +11,12 @@ use outbox::signal::Shutdown;
 use outbox::sqlite::{SqliteQueue, SqliteQueueConfig, SqliteStore, Synchronous};
 
 use crate::Scale;
-use crate::claim::fill;
 use crate::report::{Report, Target};
-use crate::scene::{Nowhere, fresh, open, outbox, proc_figure, remove, runtime};
+use crate::scene::{Nowhere, cpu_seconds, fill, fresh, open, outbox, proc_figure, remove, runtime};
 
 /// P10: what an idle relay and an idle worker cost.
 pub(crate) fn idle(scale: &Scale, report: &mut Report) {
-    let seconds = if scale.short { 10 } else { 60 };
+    let seconds = scale.seconds();
     let path = fresh(scale, "p10");
     let spent = runtime().block_on(async {
         let store = open(scale, &path, Synchronous::Full).await;
@@ -110,12 +109,4 @@ pub(crate) fn child_drain(arguments: &[String]) {
 
 fn written_bytes() -> u64 {
     proc_figure("/proc/self/io", "write_bytes:")
-}
-
-/// Processor time of this process so far, at the kernel's 100 ticks a second.
-fn cpu_seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = text.rsplit_once(") ").unwrap().1.split(' ').collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    ticks as f64 / 100.0
 }

@@ -12,13 +12,13 @@ use outbox::redis::{
 use outbox::signal::Shutdown;
 use tokio::time::Instant;
 
+use super::server::{BATCH, GROUP, STREAM, Server, batches, frame};
+use super::wire::Wire;
 use crate::Scale;
 use crate::report::{Report, Target, in_turns};
-use crate::server::{BATCH, GROUP, STREAM, Server, batches, frame};
-use crate::wire::Wire;
 
 /// Puts so many messages into the stream, without any of our code.
-fn fill(wire: &mut Wire, count: usize) {
+pub(super) fn fill(wire: &mut Wire, count: usize) {
     let mut left = count;
     while left > 0 {
         let part = left.min(50_000);
@@ -30,7 +30,7 @@ fn fill(wire: &mut Wire, count: usize) {
     }
 }
 
-fn config() -> WorkerConfig {
+pub(super) fn config() -> WorkerConfig {
     WorkerConfig {
         concurrency: BATCH,
         prefetch: BATCH,
@@ -39,13 +39,17 @@ fn config() -> WorkerConfig {
     }
 }
 
-async fn nothing(_: Delivery) -> Result<(), HandlerError> {
+pub(super) async fn nothing(_: Delivery) -> Result<(), HandlerError> {
     Ok(())
 }
 
 /// Workers that share a consumer, each with a queue of its own, until nothing is left; how many
 /// deliveries they handled.
-async fn work(queues: Vec<RedisQueue>, consumer: Arc<Consumer>, config: &WorkerConfig) -> u64 {
+pub(super) async fn work(
+    queues: Vec<RedisQueue>,
+    consumer: Arc<Consumer>,
+    config: &WorkerConfig,
+) -> u64 {
     let mut crew = Vec::new();
     for queue in queues {
         let worker = Worker::new(Arc::new(queue), Arc::clone(&consumer), config.clone()).unwrap();
@@ -66,7 +70,7 @@ fn drained_beside(
     (scale, config): (&Scale, &WorkerConfig),
     consumer: impl Fn() -> Consumer,
 ) -> (f64, f64) {
-    let count = if scale.short { 20_000 } else { 100_000 };
+    let count = scale.messages(20_000, 100_000);
     let mut wire = server.wire();
     let limit = || {
         server.empty();
@@ -136,7 +140,7 @@ fn guarded(server: &Server, store: &RedisStore) -> Consumer {
 /// P11: many messages through one stream, with four workers: what is pending stays bounded, and a
 /// drained stream takes no more memory than an empty one.
 pub(crate) fn a_million(scale: &Scale, report: &mut Report) {
-    let count = if scale.short { 100_000 } else { 1_000_000 };
+    let count = scale.messages(100_000, 1_000_000);
     let server = Server::start();
     let stores: Vec<_> = (0..4).map(|_| server.store()).collect();
     let queues: Vec<_> = stores.iter().map(|store| server.queue(store)).collect();
@@ -188,7 +192,7 @@ async fn watch_pending(queue: RedisQueue, most: Arc<AtomicU64>) {
 
 fn memory_of_stream(wire: &mut Wire) -> i64 {
     match wire.command(&[b"MEMORY", b"USAGE", STREAM, b"SAMPLES", b"0"]) {
-        crate::wire::Answer::Number(bytes) => bytes,
+        super::wire::Answer::Number(bytes) => bytes,
         _ => 0,
     }
 }

@@ -6,9 +6,9 @@ use outbox::ports::{Publisher, Queue};
 use outbox::redis::{EntryIds, RedisPublisher, RedisPublisherConfig, RedisQueue};
 use tokio::time::Instant;
 
+use super::server::{NAME, STREAM, Server, batches, frame};
 use crate::Scale;
 use crate::report::{Report, Target, in_turns};
-use crate::server::{NAME, STREAM, Server, batches, frame};
 
 /// The rates of ours and of the limit: batches of 500 into a stream, beside one pipeline of 500 XADD.
 fn batches_beside(
@@ -16,7 +16,7 @@ fn batches_beside(
     scale: &Scale,
     mut ours: impl FnMut(Vec<Vec<Message>>) -> Duration,
 ) -> (f64, f64) {
-    let count = if scale.short { 20_000 } else { 100_000 };
+    let count = scale.messages(20_000, 100_000);
     let mut wire = server.wire();
     let limit = || {
         server.empty();

@@ -9,14 +9,14 @@ use outbox::relay::{Relay, RelayConfig};
 use outbox::signal::Shutdown;
 use outbox::sqlite::{SqliteOutbox, Synchronous};
 
+use super::server::{NAME, Server};
 use crate::Scale;
 use crate::report::{Report, Target};
-use crate::scene::{fresh, open, remove};
-use crate::server::{NAME, Server};
+use crate::scene::{cpu_seconds, fresh, open, remove};
 
 /// P10: what an idle relay and an idle worker cost, and how often they ask the server.
 pub(crate) fn processor(scale: &Scale, report: &mut Report) {
-    let seconds = if scale.short { 10 } else { 60 };
+    let seconds = scale.seconds();
     let server = Server::start();
     let path = fresh(scale, "p10");
     let store = server.store();
@@ -54,12 +54,4 @@ pub(crate) fn processor(scale: &Scale, report: &mut Report) {
     let variant = "idle worker, commands in the server a minute";
     report.absolute("P10", variant, a_minute, Target::AtMost(30.0));
     remove(&path);
-}
-
-/// Processor time of this process so far, at the kernel's 100 ticks a second.
-fn cpu_seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = text.rsplit_once(") ").unwrap().1.split(' ').collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    ticks as f64 / 100.0
 }

@@ -13,12 +13,12 @@ use outbox::sqlite::{SqliteOutbox, Synchronous};
 use outbox::time::{Clock, SystemClock};
 use tokio::time::Instant;
 
+use super::server::{BATCH, NAME, STREAM, Server};
+use super::wire::Wire;
 use crate::Scale;
 use crate::raw::{Raw, rows};
 use crate::report::{Report, Target, in_turns, quantile};
-use crate::scene::{fresh, message, messages, open, remove};
-use crate::server::{BATCH, NAME, STREAM, Server};
-use crate::wire::Wire;
+use crate::scene::{fill, fresh, message, open, remove};
 
 fn publisher(server: &Server, ids: EntryIds) -> RedisPublisher {
     let config = RedisPublisherConfig {
@@ -27,13 +27,6 @@ fn publisher(server: &Server, ids: EntryIds) -> RedisPublisher {
         ..RedisPublisherConfig::named(NAME)
     };
     RedisPublisher::new(&server.store(), config).unwrap()
-}
-
-async fn fill(outbox: &SqliteOutbox, count: usize) {
-    let chunk = messages(BATCH);
-    for _ in 0..count / BATCH {
-        outbox.append(&chunk).await.unwrap();
-    }
 }
 
 /// P5: from an outbox to a stream, beside one thread that reads, pipelines and deletes.
@@ -58,7 +51,7 @@ pub(crate) fn to_stream(scale: &Scale, report: &mut Report) {
 }
 
 fn relayed_beside(server: &Server, scale: &Scale, ids: EntryIds) -> (f64, f64) {
-    let count = if scale.short { 50_000 } else { 200_000 };
+    let count = scale.messages(50_000, 200_000);
     let (ours_path, raw_path) = (fresh(scale, "p5"), fresh(scale, "p5-raw"));
     let store = server
         .runtime

@@ -5,8 +5,8 @@ use outbox::time::{Clock, SystemClock};
 use outbox_redis_harness::RedisServer;
 use tokio::runtime::Runtime;
 
+use super::wire::{Answer, Wire};
 use crate::scene::{message, runtime};
-use crate::wire::{Answer, Wire};
 
 pub(crate) const BATCH: usize = 500;
 pub(crate) const NAME: &str = "bench";

@@ -31,9 +31,13 @@ impl Embedded {
     pub(crate) async fn open(path: &Path, env: &EnvConfig) -> Result<Self, Failure> {
         let readers = env.max_connections.map_or(1, |most| most as usize);
         // What is sent to a server that may lose it is kept for a while.
-        let options = SqliteOptions::new(path)
+        let keep = env.keep_published.unwrap_or(env.redis_url.is_some());
+        let mut options = SqliteOptions::new(path)
             .readers(readers)
-            .keep_published(env.redis_url.is_some());
+            .keep_published(keep);
+        if let Some(timeout) = env.busy_timeout {
+            options = options.busy_timeout(timeout);
+        }
         let store = SqliteStore::open_with(options).await?;
         let outbox = SqliteOutbox::on(&store);
         Ok(Self {

@@ -27,6 +27,8 @@ use tokio::time::{Instant, sleep};
 const PATH: &str = "OUTBOX_KILL_TEST_PATH";
 const MESSAGES: u64 = 1_500;
 const LEASE: Duration = Duration::from_millis(300);
+/// The time in which the next worker is killed, where something moves.
+const SHORTEST: Duration = Duration::from_millis(120);
 /// How long the whole may take on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -154,9 +156,19 @@ async fn killed_workers_lose_nothing_and_book_each_message_once() {
     let entropy = Entropy::from_system();
     let mut workers = vec![start_worker(&path), start_worker(&path)];
     let (began, mut kills) = (Instant::now(), 0);
-    while queue.stats(SystemClock.now()).await.unwrap().depth() > 0 {
-        assert!(began.elapsed() < PATIENCE, "still not done");
-        sleep(Duration::from_millis(30 + entropy.next_u64() % 120)).await;
+    let (mut left, mut longest) = (u64::MAX, SHORTEST);
+    loop {
+        let depth = queue.stats(SystemClock.now()).await.unwrap().depth();
+        if depth == 0 {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "still not done: {depth} left");
+        // On a busy machine a worker may be killed before it has begun: it gets longer and longer,
+        // until something moves.
+        longest = if depth < left { SHORTEST } else { longest * 2 };
+        left = depth;
+        let millis = u64::try_from(longest.as_millis()).unwrap();
+        sleep(Duration::from_millis(30 + entropy.next_u64() % millis)).await;
         kill(workers.remove(0));
         workers.push(start_worker(&path));
         kills += 1;

@@ -1,4 +1,4 @@
-//! This library in the comparison: its embedded queue, and its relay.
+//! This library in the comparison: its queues, embedded and in Redis, and its relay.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,6 +11,9 @@ use outbox::delivery::Delivery;
 use outbox::id::{Entropy, MessageId};
 use outbox::message::{Message, MessageBody, NewMessage};
 use outbox::ports::{Flush, Outbox, Publisher, Queue};
+use outbox::redis::{
+    RedisPublisher, RedisPublisherConfig, RedisQueue, RedisQueueConfig, RedisStore,
+};
 use outbox::relay::{Relay, RelayConfig};
 use outbox::signal::Shutdown;
 use outbox::sqlite::{
@@ -55,15 +58,25 @@ async fn open(order: &Order) -> outbox::Result<SqliteStore> {
     SqliteStore::open_with(options).await
 }
 
+/// The queue in a file, or in Redis where that is the address.
+async fn open_queue(order: &Order) -> outbox::Result<Arc<dyn Queue>> {
+    if order.at.starts_with("redis://") {
+        let store = RedisStore::open(&order.at).await?;
+        let queue = RedisQueue::open(&store, RedisQueueConfig::named(TOPIC)).await?;
+        return Ok(Arc::new(queue));
+    }
+    let queue = SqliteQueue::open(&open(order).await?, SqliteQueueConfig::named(TOPIC)).await?;
+    Ok(Arc::new(queue))
+}
+
 /// From the queue to a handler that reads the task and does nothing.
 async fn queue(order: &Order) -> Result<Times, Problem> {
-    let store = open(order).await?;
-    let queue = SqliteQueue::open(&store, SqliteQueueConfig::named(TOPIC)).await?;
-    let worker = worker(Arc::new(queue.clone()))?;
+    let queue = open_queue(order).await?;
+    let worker = worker(Arc::clone(&queue))?;
     let mut times = Times::default();
     for wave in order.waves() {
         let started = Instant::now();
-        push(&queue, order, &wave).await?;
+        push(&*queue, order, &wave).await?;
         let pushed = Instant::now();
         let report = worker.run_until_empty(&Shutdown::new()).await?;
         times.push += pushed - started;
@@ -114,7 +127,7 @@ async fn relay(order: &Order) -> Result<Times, Problem> {
     let outbox = SqliteOutbox::on(&store);
     let relay = Relay::new(
         Arc::new(outbox.clone()),
-        Arc::new(Nowhere),
+        publisher(order).await?,
         RelayConfig::default(),
     )?;
     let mut times = Times::default();
@@ -134,6 +147,16 @@ async fn relay(order: &Order) -> Result<Times, Problem> {
         all_came(wave.len() as u64, report.tally.done)?;
     }
     Ok(times)
+}
+
+/// A stream of Redis where there is a broker; nowhere by default.
+async fn publisher(order: &Order) -> outbox::Result<Arc<dyn Publisher>> {
+    let Some(broker) = &order.broker else {
+        return Ok(Arc::new(Nowhere));
+    };
+    let store = RedisStore::open(broker).await?;
+    let publisher = RedisPublisher::new(&store, RedisPublisherConfig::named(TOPIC))?;
+    Ok(Arc::new(publisher))
 }
 
 /// A publisher that has everything at once.

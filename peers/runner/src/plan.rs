@@ -7,7 +7,7 @@ pub(crate) struct Item {
     pub(crate) count: u64,
     /// How many tasks are written before they are drained; all where there is none.
     pub(crate) wave: Option<u64>,
-    /// Ours first, where we take part.
+    /// Ours first.
     pub(crate) sides: Vec<Side>,
 }
 
@@ -122,6 +122,7 @@ fn redis_queue(count: u64) -> Item {
         count,
         wave: Some(5_000),
         sides: vec![
+            side(Who::Ours, "Redis", &["queue"], Place::Redis),
             side(Who::ApalisRedis, "tuned", &["queue"], Place::Redis).want(2.0),
             side(
                 Who::ApalisRedis,
@@ -165,6 +166,7 @@ fn outbox_to_redis(count: u64) -> Item {
         count,
         wave: None,
         sides: vec![
+            side(Who::Ours, "SQLite, FULL", &["relay"], Place::File).with_broker(),
             side(
                 Who::OxideOutbox,
                 "PostgreSQL, tuned, XADD",

@@ -294,6 +294,18 @@ impl Consumer {
         }
     }
 
+    /// Records deliveries as processed that are acknowledged before they are handled.
+    pub(super) async fn remember(&self, admitted: &mut [Admitted], now: Timestamp) {
+        let claims: Vec<_> = admitted
+            .iter_mut()
+            .filter_map(|one| Some((one.delivery.message.id, one.claim.take()?)))
+            .collect();
+        if let (Some(dedup), false) = (&self.dedup, claims.is_empty()) {
+            let lifetime = self.config.remember;
+            log_failure("complete", dedup.complete(&claims, lifetime, now).await);
+        }
+    }
+
     /// Extends deduplication claims.
     pub(super) async fn extend(&self, claims: &[(MessageId, ClaimToken)], now: Timestamp) {
         if let (Some(dedup), false) = (&self.dedup, claims.is_empty()) {

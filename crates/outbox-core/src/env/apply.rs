@@ -1,3 +1,8 @@
+//! What the environment says, as settings of those whom it is about.
+//!
+//! Every field stands here, so that a new one is not forgotten: what the environment cannot set is a
+//! promise that the program is built upon, or follows from something that it can.
+
 use super::EnvConfig;
 use crate::consume::{ConsumerConfig, WorkerConfig};
 use crate::policy::{Backoff, BreakerConfig, RetryPolicy};
@@ -28,19 +33,26 @@ impl EnvConfig {
     #[must_use]
     pub fn relay(&self) -> RelayConfig {
         let default = RelayConfig::default();
-        let ceiling = self.batch_size.unwrap_or(default.batch_ceiling);
+        // A bound that nobody has set does not cut the other that somebody has.
+        let floor = self.batch_floor.unwrap_or(default.batch_floor);
+        let ceiling = self.batch_size.unwrap_or(default.batch_ceiling.max(floor));
         RelayConfig {
-            // A batch that is smaller than the smallest one by default leaves nothing to adapt.
-            batch_floor: default.batch_floor.min(ceiling),
+            batch_floor: floor.min(ceiling),
             batch_ceiling: ceiling,
+            target_latency: self.target_latency.unwrap_or(default.target_latency),
+            concurrency: self.publish_concurrency.unwrap_or(default.concurrency),
             lease: self.lease.unwrap_or(default.lease),
             publish_timeout: self.publish_timeout.unwrap_or(default.publish_timeout),
             retry: self.retry(default.retry),
+            on_failure: default.on_failure,
             breaker: self.breaker(default.breaker),
             safety_poll: self.poll_interval.unwrap_or(default.safety_poll),
             grace: self.grace_period.unwrap_or(default.grace),
+            flush_patience: default.flush_patience,
             retention: self.retention.unwrap_or(default.retention),
-            ..default
+            purge_interval: self.purge_interval.unwrap_or(default.purge_interval),
+            purge_batch: self.purge_batch.unwrap_or(default.purge_batch),
+            hook_timeout: self.hook_timeout.unwrap_or(default.hook_timeout),
         }
     }
 
@@ -49,15 +61,18 @@ impl EnvConfig {
     pub fn consumer(&self) -> ConsumerConfig {
         let default = ConsumerConfig::default();
         let retention = self.retention.unwrap_or_default();
+        let breaker = default
+            .breaker
+            .filter(|_| self.breaker_enabled != Some(false));
         ConsumerConfig {
+            semantics: default.semantics,
             handler_timeout: self.handler_timeout.unwrap_or(default.handler_timeout),
             retry: self.retry(default.retry),
-            breaker: default.breaker.map(|breaker| self.breaker(breaker)),
+            breaker: breaker.map(|breaker| self.breaker(breaker)),
             // Claims are extended at a third of the lease, and have to live that long.
             claim_lease: default.claim_lease.max(self.lease.unwrap_or_default()),
             // What may still be sent again must still be remembered.
             remember: default.remember.max(retention.saturating_mul(2)),
-            ..default
         }
     }
 
@@ -69,10 +84,12 @@ impl EnvConfig {
             concurrency: self.worker_count.unwrap_or(default.concurrency),
             prefetch: self.prefetch.unwrap_or(default.prefetch),
             batch: self.batch_size.unwrap_or(default.batch),
+            serial_keys: default.serial_keys,
             lease: self.lease.unwrap_or(default.lease),
+            max_takeovers: self.max_takeovers.unwrap_or(default.max_takeovers),
             safety_poll: self.poll_interval.unwrap_or(default.safety_poll),
             grace: self.grace_period.unwrap_or(default.grace),
-            ..default
+            hook_timeout: self.hook_timeout.unwrap_or(default.hook_timeout),
         }
     }
 

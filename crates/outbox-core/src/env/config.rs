@@ -41,7 +41,10 @@ pub struct Variable {
 }
 
 const DURATION: &str = "a duration such as 250ms, 5s, 10m, 1h or 7d";
+const PACE: &str = "a duration of at least 10ms, such as 250ms, 5s, 10m, 1h or 7d";
 const COUNT: &str = "a whole number from 1 to 100000";
+const POSITIVE: &str = "a whole number, at least 1";
+const SWITCH: &str = "true or false";
 const OWN: &str = "the application's own";
 
 macro_rules! variables {
@@ -97,6 +100,11 @@ variables! {
     max_connections: u32 = |text| parse::number(text, 1..=1_000), "OUTBOX_MAX_CONNECTIONS",
         "a whole number from 1 to 1000", "the backend's own",
         "The most connections in a backend's pool.";
+    busy_timeout: Duration = parse::duration, "OUTBOX_BUSY_TIMEOUT", DURATION, "5s",
+        "How long a call waits for another writer of an embedded outbox before it fails as transient.";
+    keep_published: bool = parse::switch, "OUTBOX_KEEP_PUBLISHED", SWITCH, "the backend's own",
+        "Whether published messages stay in the outbox for the retention, so that they can be \
+         published again.";
     redis_url: Secret = |text| parse::text(text).map(Secret::new), "OUTBOX_REDIS_URL",
         "a URL such as redis://host:6379", "none",
         "The Redis server, cluster or Sentinel group; it may hold a user and a password.";
@@ -113,9 +121,16 @@ variables! {
         "How long a command to Redis may take before it fails as transient.";
     batch_size: usize = |text| parse::number(text, 1..=100_000), "OUTBOX_BATCH_SIZE", COUNT, "500",
         "The most messages that are claimed, published or submitted at once.";
-    poll_interval: Duration = parse::duration, "OUTBOX_POLL_INTERVAL", DURATION, "30s",
+    batch_floor: usize = |text| parse::number(text, 1..=100_000), "OUTBOX_BATCH_FLOOR", COUNT, "16",
+        "The smallest batch that slow publishing shrinks to.";
+    target_latency: Duration = parse::duration, "OUTBOX_TARGET_LATENCY", DURATION, "500ms",
+        "How long a call to a publisher should take: batches shrink above it and grow below.";
+    publish_concurrency: usize = |text| parse::number(text, 1..=1_000),
+        "OUTBOX_PUBLISH_CONCURRENCY", "a whole number from 1 to 1000", "1",
+        "How many calls to a publisher are in flight at once for each destination.";
+    poll_interval: Duration = parse::pace, "OUTBOX_POLL_INTERVAL", PACE, "30s",
         "How often an idle relay or worker looks for work although nothing woke it.";
-    lease: Duration = parse::duration, "OUTBOX_LEASE", DURATION, "3s",
+    lease: Duration = parse::pace, "OUTBOX_LEASE", PACE, "3s",
         "How long work is leased unless the lease is extended: a bound on the time until another \
          takes over from one that died.";
     max_retries: u32 = |text| parse::number(text, 0..=1_000), "OUTBOX_MAX_RETRIES",
@@ -125,11 +140,14 @@ variables! {
         "The greatest delay before the first retry; it doubles with each further one.";
     backoff_cap: Duration = parse::duration, "OUTBOX_BACKOFF_CAP", DURATION, "60s",
         "The greatest delay before any retry.";
+    breaker_enabled: bool = parse::switch, "OUTBOX_CIRCUIT_BREAKER_ENABLED", SWITCH, "true",
+        "Whether a consumer leaves its handler alone while that keeps failing; a relay always \
+         leaves a failing destination alone.";
     breaker_max_failures: u32 = |text| parse::number(text, 1..=u32::MAX),
-        "OUTBOX_CIRCUIT_BREAKER_MAX_FAILURES", "a whole number, at least 1", "5",
+        "OUTBOX_CIRCUIT_BREAKER_MAX_FAILURES", POSITIVE, "5",
         "The failures in a row after which a destination is left alone for a while.";
-    breaker_reset_timeout: Duration = parse::duration, "OUTBOX_CIRCUIT_BREAKER_RESET_TIMEOUT",
-        DURATION, "1s", "How long a failing destination is left alone before one trial.";
+    breaker_reset_timeout: Duration = parse::pace, "OUTBOX_CIRCUIT_BREAKER_RESET_TIMEOUT",
+        PACE, "1s", "How long a failing destination is left alone before one trial.";
     breaker_max_reset_timeout: Duration = parse::duration,
         "OUTBOX_CIRCUIT_BREAKER_MAX_RESET_TIMEOUT", DURATION, "30s",
         "The longest time that a destination is left alone; the time doubles with each failure.";
@@ -138,12 +156,12 @@ variables! {
     composite_strategy: Strategy = parse::strategy, "OUTBOX_COMPOSITE_STRATEGY",
         "one of all, any, primary", "all",
         "Which destinations of a composite publisher must have a message.";
-    publish_timeout: Duration = parse::duration, "OUTBOX_PUBLISH_TIMEOUT", DURATION, "10s",
+    publish_timeout: Duration = parse::pace, "OUTBOX_PUBLISH_TIMEOUT", PACE, "10s",
         "When a call to a publisher counts as hanging.";
     stream: String = parse::text, "OUTBOX_STREAM", "a text", OWN,
         "The name of the queue that tasks go through.";
     high_water_mark: u64 = |text| parse::number(text, 1..=u64::MAX), "OUTBOX_HIGH_WATER_MARK",
-        "a whole number, at least 1", "the queue's own",
+        POSITIVE, "the queue's own",
         "The most entries in a queue; what is over it waits in the outbox.";
     dedup_window: Duration = parse::duration, "OUTBOX_DEDUP_WINDOW", DURATION, "the queue's own",
         "How long a queue remembers the ids of messages, so that sending one again adds nothing.";
@@ -152,10 +170,16 @@ variables! {
     prefetch: usize = |text| parse::number(text, 0..=100_000), "OUTBOX_PREFETCH",
         "a whole number from 0 to 100000", "64",
         "How many deliveries a worker holds ready beyond those that it handles.";
-    handler_timeout: Duration = parse::duration, "OUTBOX_HANDLER_TIMEOUT", DURATION, "30s",
+    handler_timeout: Duration = parse::pace, "OUTBOX_HANDLER_TIMEOUT", PACE, "30s",
         "When a handler counts as hanging.";
+    max_takeovers: u32 = |text| parse::number(text, 0..=1_000), "OUTBOX_MAX_TAKEOVERS",
+        "a whole number from 0 to 1000", "5",
+        "How often in a row a delivery may be taken over from workers that died with it before it \
+         goes to quarantine.";
+    hook_timeout: Duration = parse::duration, "OUTBOX_HOOK_TIMEOUT", DURATION, "5s",
+        "How long a listener to what relays and workers do may take for one report.";
     daily_limit: u32 = |text| parse::number(text, 1..=u32::MAX), "OUTBOX_DAILY_LIMIT",
-        "a whole number, at least 1", "none",
+        POSITIVE, "none",
         "How many deliveries may be handled in a calendar day.";
     time_zone: String = parse::time_zone, "OUTBOX_TIME_ZONE",
         "a time zone of the tz database such as Europe/Stockholm", "UTC",
@@ -172,7 +196,11 @@ variables! {
     retention_days: u32 = |text| parse::number(text, 1..=36_500), "OUTBOX_RETENTION_DAYS",
         "a whole number from 1 to 36500", "7",
         "The same in days; it sets `OUTBOX_RETENTION`, and only one of the two may be given.";
-    enable_metrics: bool = parse::switch, "OUTBOX_ENABLE_METRICS", "true or false", "false",
+    purge_interval: Duration = parse::pace, "OUTBOX_PURGE_INTERVAL", PACE, "60s",
+        "How often a relay looks for what is older than the retention.";
+    purge_batch: usize = |text| parse::number(text, 1..=100_000), "OUTBOX_PURGE_BATCH", COUNT,
+        "500", "The most messages that a relay purges in one transaction.";
+    enable_metrics: bool = parse::switch, "OUTBOX_ENABLE_METRICS", SWITCH, "false",
         "Whether metrics are recorded.";
 }
 
@@ -262,6 +290,9 @@ impl EnvConfig {
             if low.zip(high).is_some_and(|(low, high)| low > high) {
                 problems.add(low_name, format!("is longer than {high_name}"));
             }
+        }
+        if (self.batch_floor.zip(self.batch_size)).is_some_and(|(floor, size)| floor > size) {
+            problems.add("OUTBOX_BATCH_FLOOR", "is greater than OUTBOX_BATCH_SIZE");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::config::PublisherType;
+use crate::policy::Zone;
 use crate::publish::Strategy;
 
 /// A number within `range`.
@@ -28,6 +29,11 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     (total > 0).then(|| Duration::from_millis(total))
 }
 
+/// A duration of at least 10 ms, shorter than which nothing is repeated or waited for.
+pub(super) fn pace(text: &str) -> Option<Duration> {
+    duration(text).filter(|pace| *pace >= Duration::from_millis(10))
+}
+
 /// `true` or `false`, in one of the usual spellings.
 pub(super) fn switch(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
@@ -49,7 +55,7 @@ pub(super) fn path(text: &str) -> Option<PathBuf> {
 
 /// The name of a time zone that the time zone database knows.
 pub(super) fn time_zone(text: &str) -> Option<String> {
-    jiff::tz::TimeZone::get(text).ok().map(|_| text.to_owned())
+    Zone::named(text).ok().map(|_| text.to_owned())
 }
 
 /// The name of a publisher.
@@ -116,6 +122,12 @@ mod tests {
     }
 
     #[test]
+    fn a_pace_is_no_shorter_than_10_ms() {
+        assert_eq!(pace("9ms"), None);
+        assert_eq!(pace("10ms"), Some(Duration::from_millis(10)));
+    }
+
+    #[test]
     fn a_number_keeps_its_range() {
         assert_eq!(number("7", 1..=7_u32), Some(7));
         assert_eq!(number("8", 1..=7_u32), None);
@@ -127,5 +139,6 @@ mod tests {
     fn a_time_zone_is_one_that_the_database_knows() {
         assert!(time_zone("Europe/Stockholm").is_some());
         assert!(time_zone("Europe/Atlantis").is_none());
+        assert!(time_zone("Etc/Unknown").is_none(), "no limiter takes it");
     }
 }

@@ -1,13 +1,17 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::consume::{ConsumerConfig, WorkerConfig};
+use crate::consume::{Consumer, ConsumerConfig, Worker, WorkerConfig};
+use crate::delivery::Delivery;
 use crate::error::ConfigError;
+use crate::memory::{MemoryQueue, MemoryQueueConfig};
 use crate::produce::ProducerConfig;
 use crate::publish::{CompositeConfig, Strategy};
 use crate::relay::RelayConfig;
+use crate::time::SystemClock;
 
 fn read(pairs: &[(&str, &str)]) -> Result<EnvConfig, ConfigError> {
     EnvConfig::from_pairs(pairs.iter().copied())
@@ -65,7 +69,7 @@ fn every_problem_is_told_at_once_by_the_variables_name() {
         [
             "OUTBOX_PATH: is empty, and so not a path",
             "OUTBOX_BATCH_SIZE: `many` is not a whole number from 1 to 100000",
-            "OUTBOX_LEASE: `5` is not a duration such as 250ms, 5s, 10m, 1h or 7d",
+            "OUTBOX_LEASE: `5` is not a duration of at least 10ms, such as 250ms, 5s, 10m, 1h or 7d",
             "OUTBOX_PUBLISHER_TYPE: `kafka` is not one of queue, event_bus, composite",
             "OUTBOX_POLL_INTERVALL: is not known; did you mean OUTBOX_POLL_INTERVAL?",
         ]
@@ -122,13 +126,18 @@ fn the_table_names_each_variable_once() {
     assert_eq!(names.len(), VARIABLES.len());
 }
 
-#[test]
-fn the_tables_defaults_are_those_of_the_configurations() {
+/// What the table of variables says of their defaults, read as if somebody had set it.
+fn stated_defaults() -> EnvConfig {
     let stated = |variable: &Variable| (variable.name, variable.default);
     let readable = VARIABLES.iter().map(stated).filter(|(name, default)| {
         *name != "OUTBOX_RETENTION_DAYS" && read(&[(*name, *default)]).is_ok()
     });
-    let env = EnvConfig::from_pairs(readable).unwrap();
+    EnvConfig::from_pairs(readable).unwrap()
+}
+
+#[test]
+fn the_tables_defaults_are_those_of_the_configurations() {
+    let env = stated_defaults();
     let (relay, worker) = (RelayConfig::default(), WorkerConfig::default());
     let consumer = ConsumerConfig::default();
     assert_eq!(env.batch_size, Some(relay.batch_ceiling));
@@ -162,6 +171,24 @@ fn the_tables_defaults_are_those_of_the_configurations() {
         (Some(relay.grace), Some(worker.grace))
     );
     assert_eq!(env.retention, Some(relay.retention));
+}
+
+#[test]
+fn the_tables_defaults_of_each_pace_are_those_of_the_configurations() {
+    let env = stated_defaults();
+    let (relay, worker) = (RelayConfig::default(), WorkerConfig::default());
+    let consumer = ConsumerConfig::default();
+    assert_eq!(env.batch_floor, Some(relay.batch_floor));
+    assert_eq!(env.target_latency, Some(relay.target_latency));
+    assert_eq!(env.publish_concurrency, Some(relay.concurrency));
+    assert_eq!(env.purge_interval, Some(relay.purge_interval));
+    assert_eq!(env.purge_batch, Some(relay.purge_batch));
+    assert_eq!(
+        (env.hook_timeout, env.hook_timeout),
+        (Some(relay.hook_timeout), Some(worker.hook_timeout))
+    );
+    assert_eq!(env.max_takeovers, Some(worker.max_takeovers));
+    assert_eq!(env.breaker_enabled, Some(consumer.breaker.is_some()));
 }
 
 #[test]
@@ -227,18 +254,70 @@ fn settings_reach_everyone_whom_they_are_about() {
 }
 
 #[test]
+fn settings_for_the_pace_of_one_reach_that_one() {
+    let env = read(&[
+        ("OUTBOX_BATCH_FLOOR", "600"),
+        ("OUTBOX_TARGET_LATENCY", "2ms"),
+        ("OUTBOX_PUBLISH_CONCURRENCY", "4"),
+        ("OUTBOX_PURGE_INTERVAL", "3s"),
+        ("OUTBOX_PURGE_BATCH", "40"),
+        ("OUTBOX_HOOK_TIMEOUT", "5ms"),
+        ("OUTBOX_MAX_TAKEOVERS", "0"),
+        ("OUTBOX_CIRCUIT_BREAKER_ENABLED", "off"),
+        ("OUTBOX_KEEP_PUBLISHED", "on"),
+        ("OUTBOX_BUSY_TIMEOUT", "7s"),
+    ])
+    .unwrap();
+    let (relay, worker) = (env.relay(), env.worker());
+    assert_eq!((relay.batch_floor, relay.batch_ceiling), (600, 600));
+    assert_eq!(relay.target_latency, Duration::from_millis(2));
+    assert_eq!((relay.concurrency, relay.purge_batch), (4, 40));
+    assert_eq!(relay.purge_interval, Duration::from_secs(3));
+    let hooks = (relay.hook_timeout, worker.hook_timeout);
+    assert_eq!(hooks, (Duration::from_millis(5), Duration::from_millis(5)));
+    assert_eq!(worker.max_takeovers, 0);
+    assert_eq!(env.consumer().breaker, None);
+    assert_eq!(env.keep_published, Some(true));
+    assert_eq!(env.busy_timeout, Some(Duration::from_secs(7)));
+}
+
+#[test]
+fn a_floor_above_its_ceiling_is_a_problem() {
+    let told = problems(&[("OUTBOX_BATCH_FLOOR", "6"), ("OUTBOX_BATCH_SIZE", "5")]);
+    assert_eq!(
+        told,
+        ["OUTBOX_BATCH_FLOOR: is greater than OUTBOX_BATCH_SIZE"]
+    );
+}
+
+/// What is told where each variable for itself is set to `value`; the names of those that take it.
+fn who_takes(value: &str) -> Vec<(&'static str, EnvConfig)> {
+    let each = VARIABLES.iter().map(|variable| variable.name);
+    each.filter_map(|name| Some((name, read(&[(name, value)]).ok()?)))
+        .collect()
+}
+
+#[test]
+fn whatever_a_variable_accepts_can_be_worked_with() {
+    let queue = MemoryQueue::new(MemoryQueueConfig::default(), Arc::new(SystemClock));
+    for value in ["1ms", "10ms", "7d", "0", "1", "16", "1000", "100000", "off"] {
+        for (name, env) in who_takes(value) {
+            let told = format!("{name}={value}");
+            assert_eq!(env.relay().validate(), Ok(()), "{told}");
+            assert_eq!(env.producer().validate(), Ok(()), "{told}");
+            let handler = async |_: Delivery| Ok(());
+            let consumer = Consumer::new(handler, env.consumer());
+            let worker = Worker::new(Arc::new(queue.clone()), consumer, env.worker());
+            assert!(worker.is_ok(), "{told}: {:?}", worker.err());
+        }
+    }
+}
+
+#[test]
 fn a_handled_id_is_remembered_longer_than_it_may_be_sent_again() {
     let env = read(&[("OUTBOX_RETENTION", "30d"), ("OUTBOX_LEASE", "1m")]).unwrap();
     assert!(env.consumer().remember > env.relay().retention);
     assert!(env.consumer().claim_lease >= env.worker().lease);
-}
-
-#[test]
-fn any_batch_size_that_is_accepted_makes_a_valid_relay() {
-    for size in ["1", "15", "16", "100000"] {
-        let env = read(&[("OUTBOX_BATCH_SIZE", size)]).unwrap();
-        assert_eq!(env.relay().validate(), Ok(()), "{size}");
-    }
 }
 
 #[test]

@@ -110,10 +110,10 @@ struct Judged {
     groups: Vec<Group>,
     /// The groups that the running settlement is about.
     settling: Vec<Group>,
-    /// Whether the answer of a settlement was lost. It is repeated once no claim is under way, and
-    /// nothing is claimed before: a message that it had put back would be settled for its next
-    /// attempt.
-    unknown: bool,
+    /// How many of them, from the first on, are repeated because their answer was lost. That is done
+    /// once no claim is under way, and nothing is claimed before: a message that they had put back
+    /// would be settled for its next attempt.
+    repeated: usize,
 }
 
 /// The messages of one publish call, judged.

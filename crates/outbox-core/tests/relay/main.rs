@@ -7,8 +7,10 @@ mod full;
 mod lease;
 mod order;
 mod outage;
+mod pace;
 mod sending;
 mod spy;
+mod unanswered;
 mod wake;
 
 use outbox_core::PublishError;

@@ -11,7 +11,7 @@ use outbox_core::consume::Consumer;
 use outbox_core::consume::ConsumerConfig;
 use outbox_core::consume::WorkerConfig;
 use outbox_core::delivery::Delivery;
-use outbox_core::ports::Handler;
+use outbox_core::ports::{Handler, Queue};
 use outbox_core::signal::Shutdown;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -49,6 +49,30 @@ async fn concurrency_is_used_and_not_exceeded() {
         .await
         .unwrap();
     assert_eq!(recorder.0.most.load(SeqCst), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_worker_has_no_place_for_stays_with_the_queue() {
+    let stage = Stage::new(20);
+    stage.enqueue(&(0..500).map(text).collect::<Vec<_>>()).await;
+    let stuck = Recorder::new(1_000 * SECOND, |_| Ok(()));
+    let config = WorkerConfig {
+        concurrency: 4,
+        prefetch: 6,
+        ..WorkerConfig::default()
+    };
+    let worker = stage.worker(plain(&stuck), config);
+    let shutdown = Shutdown::new();
+    let watch = async {
+        tokio::time::sleep(20 * SECOND).await;
+        let stats = stage.queue.stats(stage.world.clock.now()).await.unwrap();
+        assert_eq!((stats.in_flight, stats.ready), (10, 490));
+        assert_eq!(stuck.0.now.load(SeqCst), 4);
+    };
+    tokio::select! {
+        ended = worker.run(&shutdown) => panic!("{ended:?}"),
+        () = watch => {}
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -237,6 +237,22 @@ async fn at_most_once_acknowledges_before_it_handles() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn at_most_once_is_remembered_by_the_deduplication_cache_whatever_the_handler_says() {
+    let stage = Stage::new(21);
+    let made = stage.enqueue(&[text(0)]).await;
+    let cache = Arc::new(MemoryDeduplicationCache::new());
+    let recorder = Recorder::new(Duration::ZERO, |_| Err(HandlerError::retry("x")));
+    let config = ConsumerConfig {
+        semantics: Semantics::AtMostOnce,
+        ..ConsumerConfig::default()
+    };
+    let consumer = Consumer::new(recorder.clone(), config).dedup(cache.clone());
+    assert_eq!(stage.drain(consumer).await.tally.dropped, 1);
+    let later = stage.world.clock.now() + 3_600 * SECOND;
+    assert!(cache.is_processed(made[0].id, later).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn effectively_once_without_a_guard_is_a_configuration_error() {
     let stage = Stage::new(13);
     let config = ConsumerConfig {

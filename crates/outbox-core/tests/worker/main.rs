@@ -1,6 +1,7 @@
 //! The worker and its consumer, over memory ports on virtual time.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
+mod again;
 mod batches;
 #[path = "../fixture/mod.rs"]
 mod fixture;

@@ -313,6 +313,8 @@ async fn acknowledge(worker: &super::super::Worker, admission: &mut Admission, n
             for place in report.lost.into_iter().rev() {
                 admission.refuse(place, Fate::Lost, now);
             }
+            let admitted = &mut admission.admitted;
+            worker.consumer.remember(admitted, now).await;
         }
         Err(error) => {
             tracing::warn!(%error, "not acknowledged, so not handled");

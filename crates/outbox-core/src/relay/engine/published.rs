@@ -148,39 +148,61 @@ impl Engine<'_> {
         }
     }
 
-    /// The answer to a settlement is lost: it is repeated, but for messages that have been claimed
-    /// again since, which proves that theirs has taken effect.
-    pub(super) fn settle_again(&mut self, settlements: Vec<Settlement>) {
-        let mut settlements = settlements.into_iter();
-        let (mut repeated, mut groups) = (Vec::new(), Vec::new());
-        for group in std::mem::take(&mut self.judged.settling) {
-            let mut kept = Group::new(group.destination.clone());
-            let mut proven = Group::new(group.destination);
-            (kept.duration, proven.duration) = (group.duration, group.duration);
-            let messages = group.messages.into_iter().zip(group.held).zip(group.fates);
-            for (((message, held), filed), settlement) in messages.zip(&mut settlements) {
-                if self.unsettled.was_claimed_again(held.token) {
-                    proven.push(message, held, filed);
-                } else {
-                    kept.push(message, held, filed);
-                    repeated.push(settlement);
-                }
-            }
-            groups.push(kept);
-            self.judged.settling.push(proven);
-        }
-        self.on_settled(&SettleReport::default());
-        self.judged.unknown = true;
-        repeated.append(&mut self.judged.settlements);
-        self.judged.settlements = repeated;
+    /// The answer to a settlement is lost: it is to be repeated.
+    pub(super) fn settle_again(&mut self, mut settlements: Vec<Settlement>) {
+        self.judged.repeated = settlements.len();
+        settlements.append(&mut self.judged.settlements);
+        self.judged.settlements = settlements;
+        let mut groups = std::mem::take(&mut self.judged.settling);
         groups.append(&mut self.judged.groups);
         self.judged.groups = groups;
     }
 
+    /// Drops what must not be repeated: it would settle the next attempt of a message that the lost
+    /// settlement had put back. That is so where the message was claimed again since. Where the
+    /// answer of a claim is lost as well, any message may have been claimed again: what is not final
+    /// is then dropped, and the lease, which is given back next, puts back what is still claimed.
+    pub(super) fn drop_unrepeatable(&mut self) {
+        let repeated = std::mem::take(&mut self.judged.repeated);
+        if repeated == 0 {
+            return;
+        }
+        let mut place = 0;
+        let mut settlements = std::mem::take(&mut self.judged.settlements).into_iter();
+        let mut dropped = Vec::new();
+        for group in std::mem::take(&mut self.judged.groups) {
+            let mut kept = Group::new(group.destination.clone());
+            let mut gone = Group::new(group.destination);
+            (kept.duration, gone.duration) = (group.duration, group.duration);
+            let messages = group.messages.into_iter().zip(group.held).zip(group.fates);
+            for (((message, held), filed), settlement) in messages.zip(&mut settlements) {
+                let unsure = self.claim.unknown && !is_final(&settlement.outcome);
+                let again = unsure || self.unsettled.was_claimed_again(held.token);
+                if place < repeated && again {
+                    gone.push(message, held, filed);
+                } else {
+                    kept.push(message, held, filed);
+                    self.judged.settlements.push(settlement);
+                    self.judged.repeated += usize::from(place < repeated);
+                }
+                place += 1;
+            }
+            self.judged.groups.push(kept);
+            dropped.push(gone);
+        }
+        self.close(dropped, &SettleReport::default());
+    }
+
     pub(super) fn on_settled(&mut self, report: &SettleReport) {
+        self.judged.repeated = 0;
+        let groups = std::mem::take(&mut self.judged.settling);
+        self.close(groups, report);
+    }
+
+    /// These are settled, as far as this relay has a say in it.
+    fn close(&mut self, mut groups: Vec<Group>, report: &SettleReport) {
         let now = self.relay.clock.now();
-        self.judged.unknown = false;
-        let mut groups = std::mem::take(&mut self.judged.settling);
+        groups.retain(|group| !group.messages.is_empty());
         let mut lost = report.lost.iter().copied().peekable();
         let mut place = 0;
         for group in &mut groups {
@@ -222,6 +244,11 @@ impl Engine<'_> {
             self.report.finished += 1;
         }
     }
+}
+
+/// Whether a message with this outcome has left the outbox for good.
+fn is_final(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Published | Outcome::Quarantine { .. })
 }
 
 /// Whether the other messages of its key go on although this one is not published. One that is on

@@ -149,9 +149,12 @@ impl Engine<'_> {
     }
 
     fn start_settling(&mut self, now: Timestamp) {
-        let nothing = self.judged.settlements.is_empty();
-        let early = self.judged.unknown && self.claim.running;
-        if self.busy.settling || nothing || early || self.timers.rest.until(now).is_some() {
+        let early = self.judged.repeated > 0 && self.claim.running;
+        if self.busy.settling || early || self.timers.rest.until(now).is_some() {
+            return;
+        }
+        self.drop_unrepeatable();
+        if self.judged.settlements.is_empty() {
             return;
         }
         self.busy.settling = true;
@@ -168,7 +171,7 @@ impl Engine<'_> {
 
     fn start_claim(&mut self, now: Timestamp, listener: &mut WakeListener) {
         let rests = self.timers.rest.until(now).is_some();
-        let unknown = self.claim.unknown || self.judged.unknown;
+        let unknown = self.claim.unknown || self.judged.repeated > 0;
         let chasing = self.claim.untimely && self.guard.awaits_return();
         let barred = unknown || self.busy.releasing || rests || chasing;
         if !self.claim.wanted || self.claim.running || barred {

@@ -145,12 +145,9 @@ impl Outbox for SimOutbox {
             let (me, request) = (self.clone(), request.clone());
             async move { me.claim_now(&request).await }.boxed()
         };
-        let call = self.trouble.call("claim", self.claim_now(request), far);
-        let answer = call.await;
-        if answer.is_err() {
-            self.ledger.write(|books, _| books.claim_lost());
-        }
-        answer?
+        self.trouble
+            .call("claim", self.claim_now(request), far)
+            .await?
     }
 
     async fn settle(&self, all: &[Settlement], now: Timestamp) -> Result<SettleReport> {

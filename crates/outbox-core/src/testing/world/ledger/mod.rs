@@ -126,8 +126,6 @@ pub(super) struct Books {
     /// The latest moment that the queue was told by a worker: what is due by then may be delivered.
     latest: Timestamp,
     calls: u64,
-    /// How many claims were not answered, whatever their effect.
-    claims_lost: u32,
     trace: Vec<(Timestamp, Step)>,
     breach: Option<Breach>,
 }
@@ -154,7 +152,6 @@ impl Ledger {
             holding: HashMap::new(),
             latest: Timestamp::EPOCH,
             calls: 0,
-            claims_lost: 0,
             trace: Vec::with_capacity(2_048),
             breach: None,
         };

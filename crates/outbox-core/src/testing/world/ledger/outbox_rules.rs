@@ -95,12 +95,6 @@ impl Books {
         })
     }
 
-    /// A claim was not answered, whatever its effect.
-    pub(in super::super) fn claim_lost(&mut self) -> Ruling {
-        self.claims_lost += 1;
-        Ok(())
-    }
-
     fn hand_out(&mut self, now: Timestamp, request: &ClaimRequest, leased: &Leased) -> Ruling {
         let number = self.number(leased.message.id)?;
         let epoch = leased.token.epoch;
@@ -270,11 +264,7 @@ impl Books {
     }
 
     /// An attempt is counted only for what the message itself may have caused.
-    ///
-    /// Where the answers of a settlement and of a claim beside it are both lost, the relay cannot
-    /// know that a message is another attempt's by now, and may count that one, too.
     fn blame(&mut self, number: Number, failure: &AttemptRecord) -> Ruling {
-        let unseen = self.claims_lost;
         let known = self.at_mut(number);
         known.failures += 1;
         let causes = match failure.kind.as_str() {
@@ -289,7 +279,7 @@ impl Books {
             )
         })?;
         hold(
-            known.failures <= known.refusals + known.sent_alone + unseen,
+            known.failures <= known.refusals + known.sent_alone,
             "attempts are counted",
             || {
                 format!(

@@ -11,7 +11,12 @@ pub(crate) struct RawRow {
     pub(crate) body: Vec<u8>,
 }
 
+/// Rows of the usual size.
 pub(crate) fn rows(count: usize, salt: u64) -> Vec<RawRow> {
+    rows_of(count, salt, 256 + 190)
+}
+
+pub(crate) fn rows_of(count: usize, salt: u64, bytes: usize) -> Vec<RawRow> {
     (0..count)
         .map(|number| {
             let mut id = [0; 16];
@@ -20,7 +25,7 @@ pub(crate) fn rows(count: usize, salt: u64) -> Vec<RawRow> {
             id[8..].copy_from_slice(&(number as u64).to_be_bytes());
             RawRow {
                 id,
-                body: vec![b'x'; 256 + 190],
+                body: vec![b'x'; bytes],
             }
         })
         .collect()

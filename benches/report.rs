@@ -10,6 +10,8 @@ pub(crate) struct Report(Vec<serde_json::Value>);
 pub(crate) enum Target {
     AtLeast(f64),
     AtMost(f64),
+    /// Nothing: the figure is told, not judged.
+    Told,
 }
 
 impl Report {
@@ -41,16 +43,18 @@ impl Report {
     ) {
         let judged = ratio.unwrap_or(ours);
         let (ok, goal) = match target {
-            Target::AtLeast(least) => (judged >= least, format!(">= {least}")),
-            Target::AtMost(most) => (judged <= most, format!("<= {most}")),
+            Target::AtLeast(least) => (Some(judged >= least), Some(format!(">= {least}"))),
+            Target::AtMost(most) => (Some(judged <= most), Some(format!("<= {most}"))),
+            Target::Told => (None, None),
         };
         let text = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.3}"));
         println!(
-            "{id:4} {variant:44} ours {:>14} limit {:>14} ratio {:>7} target {goal:>9} {}",
+            "{id:13} {variant:66} ours {:>11} limit {:>11} ratio {:>6} target {:>9} {}",
             text(Some(ours)),
             text(limit),
             text(ratio),
-            if ok { "ok" } else { "MISSED" }
+            goal.as_deref().unwrap_or("-"),
+            ok.map_or("", |ok| if ok { "ok" } else { "MISSED" })
         );
         self.0.push(serde_json::json!({
             "id": id, "variant": variant, "ours": ours, "limit": limit, "ratio": ratio,
@@ -61,7 +65,6 @@ impl Report {
     pub(crate) fn write(&self, path: &Path) {
         let text = serde_json::to_string_pretty(&self.0).unwrap();
         std::fs::write(path, text).unwrap();
-        println!("written to {}", path.display());
     }
 }
 

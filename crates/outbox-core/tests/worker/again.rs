@@ -1,0 +1,114 @@
+//! A worker is handed again what it still has: its lease ended, and it was the one that looked.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use outbox_core::consume::{Worker, WorkerConfig};
+use outbox_core::error::{OutboxError, PublishError, Result, Transience};
+use outbox_core::lease::Receipt;
+use outbox_core::memory::MemoryQueue;
+use outbox_core::message::Message;
+use outbox_core::ports::{
+    DeliverySettlement, DequeueReport, DequeueRequest, Enqueued, Queue, RecoverRequest,
+};
+use outbox_core::report::{QueueStats, SettleReport};
+use outbox_core::signal::Shutdown;
+use outbox_core::status::Ordering;
+use outbox_core::time::Timestamp;
+
+use crate::fixture::{SECOND, text};
+use crate::stage::{Recorder, Stage, plain};
+
+/// A queue that no heartbeat reaches, and at times no settlement.
+struct Deaf {
+    inner: MemoryQueue,
+    to_settlements: Arc<AtomicBool>,
+}
+
+fn deaf<T>(operation: &'static str) -> Result<T> {
+    Err(OutboxError::Backend {
+        backend: "deaf",
+        operation,
+        transience: Transience::Transient,
+        source: "not heard".into(),
+    })
+}
+
+#[async_trait]
+impl Queue for Deaf {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+    fn ordering(&self) -> Ordering {
+        self.inner.ordering()
+    }
+    async fn enqueue(&self, messages: &[Message]) -> Vec<Result<Enqueued, PublishError>> {
+        self.inner.enqueue(messages).await
+    }
+    async fn dequeue(&self, request: &DequeueRequest) -> Result<DequeueReport> {
+        self.inner.dequeue(request).await
+    }
+    async fn settle(&self, all: &[DeliverySettlement], now: Timestamp) -> Result<SettleReport> {
+        if self.to_settlements.load(SeqCst) {
+            return deaf("settle");
+        }
+        self.inner.settle(all, now).await
+    }
+    async fn extend(&self, _: &[Receipt], _: Duration, _: Timestamp) -> Result<Vec<Receipt>> {
+        deaf("extend")
+    }
+    async fn recover_stuck(&self, request: &RecoverRequest) -> Result<DequeueReport> {
+        self.inner.recover_stuck(request).await
+    }
+    async fn stats(&self, now: Timestamp) -> Result<QueueStats> {
+        self.inner.stats(now).await
+    }
+}
+
+/// What a worker made of one task for which its handler takes 8 s, and whose lease ends after 3 s
+/// each time; settlements are heard after so many seconds.
+async fn handled(seed: u64, heard_after: u32, concurrency: usize) -> (Vec<String>, u64) {
+    let stage = Stage::new(seed);
+    stage.enqueue(&[text(0), text(1)]).await;
+    let recorder = Recorder::new(8 * SECOND, |_| Ok(()));
+    let to_settlements = Arc::new(AtomicBool::new(true));
+    let queue = Deaf {
+        inner: stage.queue.clone(),
+        to_settlements: Arc::clone(&to_settlements),
+    };
+    let config = WorkerConfig {
+        concurrency,
+        safety_poll: SECOND,
+        ..WorkerConfig::default()
+    };
+    let worker = Worker::new(Arc::new(queue), plain(&recorder), config).unwrap();
+    let worker = worker.driven_by(stage.world.clock.clone(), stage.world.entropy.clone());
+    let shutdown = Shutdown::new();
+    let trouble = async {
+        tokio::time::sleep(heard_after * SECOND).await;
+        to_settlements.store(false, SeqCst);
+        tokio::time::sleep(60 * SECOND).await;
+        shutdown.trigger();
+    };
+    let (report, ()) = tokio::join!(worker.run(&shutdown), trouble);
+    let stats = stage.queue.stats(stage.world.clock.now()).await.unwrap();
+    assert_eq!((stats.depth(), stats.quarantined), (0, 0), "{stats:?}");
+    (recorder.handled(), report.unwrap().tally.done)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_handed_again_what_it_still_handles_goes_on_with_it() {
+    assert_eq!(handled(61, 0, 32).await, (vec!["0".into(), "1".into()], 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_handed_again_what_waits_for_a_place_handles_it_once() {
+    assert_eq!(handled(62, 0, 1).await, (vec!["0".into(), "1".into()], 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_handed_again_what_it_has_yet_to_settle_settles_it_once() {
+    assert_eq!(handled(63, 20, 32).await, (vec!["0".into(), "1".into()], 2));
+}
