@@ -46,7 +46,8 @@ async fn whereabouts(scene: &Scene) -> Result<(u64, u64), BoxError> {
 
 #[tokio::test]
 async fn a_kill_while_letters_move_loses_and_doubles_nothing() -> Tested {
-    let mut server = RedisServer::start(&["--appendonly", "yes"]).await?;
+    let mut server =
+        RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]).await?;
     let scene = Scene::at(&server.url()).await?;
     let (failing, buried) = (messages(0..600), messages(600..1_200));
     scene.fail(&failing).await?;
