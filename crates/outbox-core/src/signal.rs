@@ -106,6 +106,7 @@ impl Shutdown {
     }
 
     /// Asks everyone who holds a clone to stop.
+    #[doc(alias = "Stop")]
     pub fn trigger(&self) {
         self.0.asked.store(true, Ordering::SeqCst);
         self.0.waiting.notify_waiters();

@@ -18,6 +18,9 @@ const NODE: &[&str] = &[
     "no",
 ];
 
+/// How far behind a node's port the one is at which other nodes talk to it.
+const BUS: u16 = 10_000;
+
 /// How long nodes may take to agree on who has which slots.
 const AGREEMENT_TIME: Duration = Duration::from_secs(30);
 
@@ -65,6 +68,29 @@ impl RedisCluster {
         })
         .await?;
         self.agrees().await
+    }
+
+    /// Has the node at `place` tell everybody that it is reached at `port`, as one behind a proxy.
+    ///
+    /// # Errors
+    /// Where the others do not know it in time.
+    pub async fn announce(&self, place: usize, port: u16) -> Result<(), BoxError> {
+        let node = &self.nodes[place];
+        let bus = node.port() + BUS;
+        let mut wire = node.wire().await?;
+        for (name, port) in [("bus-port", bus), ("port", port)] {
+            let name = format!("cluster-announce-{name}");
+            told(&mut wire, &["CONFIG", "SET", &name, &port.to_string()]).await?;
+        }
+        for node in &self.nodes {
+            let mut wire = node.wire().await?;
+            until(async || {
+                let nodes = told(&mut wire, &["CLUSTER", "NODES"]).await?;
+                Ok(nodes.contains(&format!(":{port}@")))
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Where it is reached: by one of its nodes.

@@ -69,6 +69,12 @@ impl Proxy {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// The port at which it is reached.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// What it does from now on, to the connections that there are, too; one that has lost something
     /// passes nothing on in that direction any more.
     pub fn set(&self, fault: Fault) {

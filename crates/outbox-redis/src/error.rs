@@ -123,9 +123,11 @@ impl Fault {
         matches!(self, Self::Driver(error) if error.details().contains(REDIRECTED))
     }
 
-    /// Whether the driver gave up waiting; the command may have taken effect.
-    pub(crate) fn timed_out(&self) -> bool {
-        matches!(self, Self::Driver(error) if *error.kind() == ErrorKind::Timeout)
+    /// Whether the driver gave up waiting, and the command may have taken effect, or had too many
+    /// waiting already.
+    pub(crate) fn unanswered(&self) -> bool {
+        let kinds = [ErrorKind::Timeout, ErrorKind::Backpressure];
+        matches!(self, Self::Driver(error) if kinds.contains(error.kind()))
     }
 
     fn transience(&self) -> Transience {

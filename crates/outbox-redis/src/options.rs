@@ -134,7 +134,7 @@ impl RedisOptions {
     }
 
     /// How long a command may take before it fails as transient, while the server is away too; 3 s
-    /// by default, at least 10 ms. A connection that did not answer in time is made anew.
+    /// by default, at least 10 ms. A connection that did not answer in time is replaced.
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = timeout;
         self

@@ -76,7 +76,7 @@ impl RedisStore {
         builder: Builder,
         place: String,
     ) -> Result<Self, Fault> {
-        let link = Link::connect(&builder, options.timeout()).await?;
+        let link = Link::lasting(&builder, options.timeout()).await?;
         if let Err(fault) = probe(&link, options.on_eviction(), &place).await {
             link.quit().await;
             return Err(fault);

@@ -20,6 +20,7 @@ mod dlq;
 mod error;
 mod health;
 mod inbox;
+mod line;
 mod location;
 mod options;
 mod outbox;

@@ -66,6 +66,7 @@ impl SqliteOptions {
     /// are missing.
     #[doc(alias = "OUTBOX_PATH")]
     #[doc(alias = "DATABASE_URL")]
+    #[doc(alias = "DatabaseURL")]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -106,6 +107,7 @@ impl SqliteOptions {
     }
 
     /// The most connections that read at the same time; 4 by default, at least 1.
+    #[doc(alias = "OUTBOX_MAX_CONNECTIONS")]
     pub fn readers(mut self, readers: usize) -> Self {
         self.readers = readers.max(1);
         self

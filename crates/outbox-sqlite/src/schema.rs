@@ -63,6 +63,8 @@ pub fn migrations() -> &'static [Migration] {
 /// let sql = outbox_sqlite::schema_sql();
 /// assert!(sql.contains("CREATE TABLE outbox_messages"));
 /// ```
+#[doc(alias = "004_create_outbox_tables.sql")]
+#[doc(alias = "create_outbox_table.py.template")]
 #[must_use]
 pub fn schema_sql() -> String {
     let mut sql = format!("{RECORD}\n");

@@ -10,10 +10,12 @@ pub enum Semantics {
     AtMostOnce,
     /// Handle, then acknowledge: a crash repeats the delivery, nothing loses it.
     #[default]
+    #[doc(alias = "At-Least-Once")]
     AtLeastOnce,
     /// As [`Semantics::AtLeastOnce`], with a deduplication claim or an inbox around the handler, so
     /// that a repeated delivery has no second effect.
     #[doc(alias = "idempotent_consumer")]
+    #[doc(alias = "Exactly-Once")]
     EffectivelyOnce,
 }
 
@@ -85,6 +87,7 @@ impl ConsumerConfig {
 pub struct WorkerConfig {
     /// Deliveries handled at once; 32 by default, from 1 to 100,000.
     #[doc(alias = "OUTBOX_WORKER_COUNT")]
+    #[doc(alias = "WorkerCount")]
     pub concurrency: usize,
     /// Deliveries held ready beyond those that are being handled; 64 by default. What is held is
     /// kept from other workers, so that slow handlers want little of it.

@@ -27,6 +27,7 @@ use super::{Consumer, WorkerConfig};
 /// # }
 /// ```
 #[doc(alias = "TaskProcessingManager")]
+#[doc(alias = "WorkerManager")]
 pub struct Worker {
     pub(super) queue: Arc<dyn Queue>,
     pub(super) consumer: Arc<Consumer>,

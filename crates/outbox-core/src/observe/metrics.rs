@@ -133,6 +133,15 @@ pub fn record_queue(queue: &str, stats: &QueueStats, now: Timestamp) {
     set(names::STREAM_OLDEST_AGE, age(stats.oldest, now), label());
 }
 
+/// Records that the server of the stream named `queue` was found, `losses` times since the program's
+/// start, to have lost what it had acknowledged, as `RedisQueue::losses` (found by `queue`) and
+/// `RedisPublisher::losses` (found by `publisher`) tell it; call it every few seconds.
+pub fn record_losses(queue: &str, found_by: &'static str, losses: u64) {
+    let found_by = Label::from_static_parts(names::FOUND_BY, found_by);
+    let labels = vec![Label::new(names::QUEUE, queue.to_owned()), found_by];
+    counter!(names::STREAM_LOSSES, labels).absolute(losses);
+}
+
 /// Records how every part is.
 pub fn record_health(report: &HealthReport) {
     for check in &report.checks {

@@ -10,6 +10,7 @@ mod reports;
 pub use health::{CheckReport, HealthReport, HealthThresholds, OutboxHealth, QueueHealth};
 #[cfg(feature = "metrics")]
 pub use metrics::{
-    MetricsHook, describe_metrics, record_added, record_health, record_outbox, record_queue,
+    MetricsHook, describe_metrics, record_added, record_health, record_losses, record_outbox,
+    record_queue,
 };
 pub(crate) use reports::{ReportDesk, tell};

@@ -16,6 +16,8 @@ pub const FATE: &str = "fate";
 pub const ERROR: &str = "error";
 /// Label: what a dead letter left, as `outbox` or `queue:orders`.
 pub const ORIGIN: &str = "origin";
+/// Label: who found something out, as `queue` or `publisher`.
+pub const FOUND_BY: &str = "found_by";
 /// Label: the name of a health check.
 pub const CHECK: &str = "check";
 
@@ -64,6 +66,8 @@ pub const STREAM_QUARANTINED: &str = "outbox_stream_quarantined";
 pub const STREAM_CONSUMERS: &str = "outbox_stream_consumers";
 /// Gauge: how long ago the oldest unsettled entry was enqueued.
 pub const STREAM_OLDEST_AGE: &str = "outbox_stream_oldest_age_seconds";
+/// Counter: how often a server was found to have lost what it had acknowledged, by who found it.
+pub const STREAM_LOSSES: &str = "outbox_stream_losses_total";
 /// Counter: deliveries that workers decided, by fate.
 #[doc(alias = "pyairtable_outbox_events_processed_total")]
 pub const DELIVERIES: &str = "outbox_deliveries_total";
@@ -228,6 +232,12 @@ pub const METRICS: &[Metric] = &[
         Gauge,
         &[QUEUE],
         "age of the oldest unsettled entry",
+    ),
+    metric(
+        STREAM_LOSSES,
+        Counter,
+        &[QUEUE, FOUND_BY],
+        "times that the server was found to have lost data",
     ),
     metric(
         DELIVERIES,

@@ -13,6 +13,7 @@ pub struct RelayConfig {
     /// The greatest batch that is claimed or published at once; 500 by default, from
     /// [`RelayConfig::batch_floor`] to 100,000.
     #[doc(alias = "batch_size")]
+    #[doc(alias = "BatchSize")]
     pub batch_ceiling: usize,
     /// How long a publish call should take: batches shrink above it and grow below; 500 ms by
     /// default.
@@ -42,6 +43,7 @@ pub struct RelayConfig {
     /// How long published messages (where the outbox keeps them) and idempotency keys are
     /// remembered; 7 days by default.
     #[doc(alias = "OUTBOX_RETENTION_DAYS")]
+    #[doc(alias = "RetentionDays")]
     pub retention: Duration,
     /// How often the janitor purges what is older; 60 s by default.
     pub purge_interval: Duration,

@@ -99,6 +99,7 @@ impl Relay {
     /// # Cancel safety
     /// Dropping the future equals a crash: what was claimed comes back when its lease ends, and
     /// what was published but not settled is published again.
+    #[doc(alias = "Start")]
     pub async fn run(&self, shutdown: &Shutdown) -> Result<StopReport> {
         let owner = WorkerId::new(&self.entropy);
         Engine::new(self, owner, Goal::Forever)

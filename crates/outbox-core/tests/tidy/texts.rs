@@ -171,6 +171,34 @@ fn every_outbox_name_in_a_text_is_a_metric_or_stands_in_the_schema() {
     assert_tidy(&breaches);
 }
 
+#[test]
+fn rules_and_dashboard_ask_for_metrics_and_labels_that_there_are() {
+    let files = ["yml", "json"]
+        .into_iter()
+        .flat_map(|extension| files("docs/monitoring", extension));
+    let (mut breaches, mut asked) = (Vec::new(), 0);
+    for file in files {
+        for name in identifiers(&file.text).filter(|name| name.starts_with("outbox_")) {
+            asked += 1;
+            let name = name.strip_suffix("_bucket").unwrap_or(name);
+            if !all_metrics().any(|metric| metric.name == name) {
+                breaches.push(format!("{}: there is no metric `{name}`", file.path));
+            }
+        }
+        let groups = file.text.split("by (").skip(1);
+        let labels = groups
+            .filter_map(|rest| rest.split(')').next())
+            .flat_map(identifiers);
+        for label in labels.filter(|label| *label != "le") {
+            if !all_metrics().any(|metric| metric.labels.contains(&label)) {
+                breaches.push(format!("{}: there is no label `{label}`", file.path));
+            }
+        }
+    }
+    assert_tidy(&breaches);
+    assert!(asked > 20, "{asked} metrics are asked for");
+}
+
 fn all_metrics() -> impl Iterator<Item = &'static Metric> {
     METRICS.iter().chain(DEAD_LETTER_METRICS)
 }

@@ -5,14 +5,14 @@
 //! does not know them, by `EVAL`: never by the driver's own functions for scripts, transactions or
 //! pipelines, which send again what may have taken effect.
 
+mod line;
 mod reply;
 mod script;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use fred::clients::Client;
 use fred::interfaces::ClientLike;
 use fred::types::config::Options;
 use fred::types::{Builder, ClusterHash, CustomCommand};
@@ -21,35 +21,35 @@ pub(crate) use fred::types::Value as Arg;
 pub(crate) use reply::Reply;
 pub(crate) use script::Script;
 use tokio::runtime::Handle;
+use tokio::time::sleep;
 
+use self::line::Line;
 use crate::error::{Answer, Fault};
 
 /// How much longer than the server the driver waits for a command that blocks.
 const BLOCK_MARGIN: Duration = Duration::from_millis(500);
 
+/// How long nobody tries to replace a line after that has failed.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// One connection to a server, or one to each node of a cluster; shared by cloning.
 #[derive(Clone)]
 pub(crate) struct Link {
-    client: Client,
+    shared: Arc<Shared>,
     timeout: Duration,
     /// The time limit of one who is in a hurry, and does not conclude from a silence that long that
     /// the connection is dead.
     hurry: Option<Duration>,
-    /// Whether the connection is being made anew, or asked after, because it fell silent.
-    reviving: Arc<AtomicBool>,
 }
 
-/// A connection in the making, which is closed where nobody waits for it any more.
-struct Connecting(Option<Client>);
-
-impl Drop for Connecting {
-    fn drop(&mut self) {
-        if let Some(client) = self.0.take() {
-            spawn(async move {
-                client.quit().await.ok();
-            });
-        }
-    }
+/// What all clones of a link have.
+struct Shared {
+    line: RwLock<Line>,
+    /// What makes another line where this one falls silent; nothing where its holder breaks it off.
+    builder: Option<Builder>,
+    /// Whether the line is being replaced, or asked after, because it fell silent.
+    reviving: AtomicBool,
+    closed: AtomicBool,
 }
 
 /// How a command is sent.
@@ -62,18 +62,30 @@ struct Sending<'a> {
 }
 
 impl Link {
-    /// Connects as `builder` says, and fails at once where that cannot be done.
+    /// Connects as `builder` says, and fails at once where that cannot be done. What falls silent is
+    /// to be abandoned.
     pub(crate) async fn connect(builder: &Builder, timeout: Duration) -> Result<Self, Fault> {
-        let client = builder.build()?;
-        let mut connecting = Connecting(Some(client.clone()));
-        client.init().await?;
-        connecting.0 = None;
-        Ok(Self {
-            client,
+        Ok(Self::new(Line::open(builder).await?, None, timeout))
+    }
+
+    /// As [`Link::connect`], and connects anew by itself where it falls silent.
+    pub(crate) async fn lasting(builder: &Builder, timeout: Duration) -> Result<Self, Fault> {
+        let line = Line::open(builder).await?;
+        Ok(Self::new(line, Some(builder.clone()), timeout))
+    }
+
+    fn new(line: Line, builder: Option<Builder>, timeout: Duration) -> Self {
+        let shared = Shared {
+            line: RwLock::new(line),
+            builder,
+            reviving: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        };
+        Self {
+            shared: Arc::new(shared),
             timeout,
             hurry: None,
-            reviving: Arc::default(),
-        })
+        }
     }
 
     /// This link, for one who waits no longer than `timeout` for any command.
@@ -137,8 +149,8 @@ impl Link {
 
     /// Closes the connection once what was sent is answered.
     pub(crate) async fn quit(&self) {
-        // A server that is gone has closed it already.
-        self.client.quit().await.ok();
+        self.shared.closed.store(true, Ordering::SeqCst);
+        self.line().quit().await;
     }
 
     /// Closes the connection once what was sent is answered, without waiting for that.
@@ -147,38 +159,61 @@ impl Link {
         spawn(async move { link.quit().await });
     }
 
-    /// Closes the connection without regard to what it waits for, soon.
+    /// Closes the connection without regard to what it waits for.
     pub(crate) fn abandon(&self) {
-        let link = self.clone();
-        spawn(async move {
-            // A command that waits on the server would hold up the farewell.
-            link.client.force_reconnection().await.ok();
-            link.quit().await;
-        });
+        self.shared.closed.store(true, Ordering::SeqCst);
+        self.line().break_off();
     }
 
-    /// Makes a connection anew that did not answer in time: replies come in order, so that nothing
-    /// more is to be expected of it, and the driver itself sees no end of one whose other side is
-    /// gone without a word as long as there is something to write. One who is in a hurry asks first.
-    fn revive(&self) {
-        if !self.client.is_connected() || self.reviving.swap(true, Ordering::AcqRel) {
+    fn line(&self) -> Line {
+        let line = self.shared.line.read();
+        line.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces a line that did not answer in time, once another one is connected. Replies come in
+    /// order, so that nothing more is to be expected of it; and its driver may not see the end of a
+    /// connection whose other side is gone without a word, or may itself have come to an end. One
+    /// who is in a hurry asks first.
+    fn revive(&self, silent: Line) {
+        let lasting = self.shared.builder.is_some() && self.line().is(&silent);
+        if !lasting || self.shared.reviving.swap(true, Ordering::AcqRel) {
             return;
         }
         let link = self.clone();
         tokio::spawn(async move {
-            let alive = link.hurry.is_some() && link.answers().await;
-            if !alive {
-                // Where that fails, too, the driver goes on trying by itself.
-                link.client.force_reconnection().await.ok();
+            if link.hurry.is_none() || !link.answers(&silent).await {
+                link.replace(&silent).await;
             }
-            link.reviving.store(false, Ordering::Release);
+            link.shared.reviving.store(false, Ordering::Release);
         });
     }
 
-    /// Whether the connection answers those who are in no hurry.
-    async fn answers(&self) -> bool {
-        let client = self.client.with_options(&once(self.timeout));
+    /// Whether the line answers those who are in no hurry.
+    async fn answers(&self, line: &Line) -> bool {
+        let client = line.client().with_options(&once(self.timeout));
         client.ping::<()>(None).await.is_ok()
+    }
+
+    async fn replace(&self, silent: &Line) {
+        let Some(builder) = &self.shared.builder else {
+            return;
+        };
+        let Ok(fresh) = Line::open(builder).await else {
+            // The driver goes on trying by itself, or the next silence is met in the same way.
+            sleep(PAUSE).await;
+            return;
+        };
+        let mut line = self.shared.line.write();
+        let line = line
+            .as_deref_mut()
+            .unwrap_or_else(|poisoned| poisoned.get_mut());
+        if self.shared.closed.load(Ordering::SeqCst) {
+            fresh.break_off();
+            return;
+        }
+        *line = fresh;
+        silent.break_off();
+        tracing::warn!("a connection to Redis did not answer in time, and was replaced");
     }
 
     async fn evaluate(
@@ -199,7 +234,7 @@ impl Link {
     /// Sends a command, once more where another node of a cluster has its slot: nothing was done
     /// then, and by now it is known which one.
     async fn send(&self, sending: Sending<'_>, args: Vec<Arg>) -> Result<Reply, Fault> {
-        if !self.client.is_clustered() {
+        if !self.line().client().is_clustered() {
             return self.try_to_send(&sending, args).await;
         }
         match self.try_to_send(&sending, args.clone()).await {
@@ -214,12 +249,13 @@ impl Link {
             .map(|key| fred::util::redis_keyslot(key.as_bytes()));
         let node = slot.map_or(ClusterHash::Random, ClusterHash::Custom);
         let command = CustomCommand::new_static(sending.name, node, sending.blocking);
-        let client = self.client.with_options(&once(sending.timeout));
+        let line = self.line();
+        let client = line.client().with_options(&once(sending.timeout));
         match client.custom_raw(command, args).await.map_err(Fault::from) {
             Ok(frame) => Reply::new(frame).map_err(|text| Fault::from(Answer(text))),
             Err(fault) => {
-                if fault.timed_out() {
-                    self.revive();
+                if fault.unanswered() || line.has_ended() {
+                    self.revive(line);
                 }
                 Err(fault)
             }

@@ -13,6 +13,8 @@ pub(super) enum Cause {
     Lost,
     /// The server was started anew, and may have lost its last moments.
     Restarted,
+    /// The server knows nothing of this origin: it is new, or has lost everything.
+    Unmarked,
 }
 
 /// What is to be published again where `last` is the last entry that the server has kept.

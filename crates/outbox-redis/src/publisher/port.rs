@@ -12,9 +12,9 @@ use outbox_core::status::Ordering;
 
 use super::config::RedisPublisherConfig;
 use super::loss::{Cause, replay_behind};
-use super::send::{Sent, StreamKeys, send};
+use super::send::{Sent, StreamKeys, look, send};
 use crate::batch::first_batch;
-use crate::error::{Failed, Fault, unavailable};
+use crate::error::{At, Failed, Fault, unavailable};
 use crate::store::RedisStore;
 
 /// What accepts whatever the server has.
@@ -30,7 +30,8 @@ const AFTER_REPLAY: Duration = Duration::from_millis(10);
 /// refuses relays that are stale by their epoch, and finds out when the server has lost entries that
 /// it had acknowledged: by its run id, by the stream, and by the last entry. That is logged as an
 /// error and counted ([`RedisPublisher::losses`]); with [`RedisPublisher::replaying`], what is
-/// retained of it is published again.
+/// retained of it is published again. Batches go one after the other, however many callers there
+/// are.
 ///
 /// ```no_run
 /// # async fn example(outbox: std::sync::Arc<dyn outbox_core::ports::Replay>) -> outbox_core::Result<()> {
@@ -49,6 +50,8 @@ pub struct RedisPublisher {
     /// The last entry that the server has acknowledged; empty before the first.
     known: Mutex<String>,
     losses: AtomicU64,
+    /// Held by who sends: the parts of two batches would come between each other.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// Why a stream takes nothing.
@@ -94,11 +97,14 @@ impl RedisPublisher {
             replay: None,
             known: Mutex::default(),
             losses: AtomicU64::new(0),
+            turn: tokio::sync::Mutex::default(),
         })
     }
 
     /// Publishes again what `outbox` retains of what the server has lost; it must be the outbox that
-    /// messages come from, and one that keeps them.
+    /// messages come from, and one that keeps them. A server that knows nothing of this origin counts
+    /// as one that has lost all of it: what an outbox is to keep to itself when it moves to a new
+    /// server on purpose, a publisher without this sends first.
     #[must_use]
     pub fn replaying(mut self, outbox: Arc<dyn Replay>) -> Self {
         self.replay = Some(outbox);
@@ -109,6 +115,33 @@ impl RedisPublisher {
     #[must_use]
     pub fn losses(&self) -> u64 {
         self.losses.load(Relaxed)
+    }
+
+    /// Asks the server, without sending anything, whether it has lost what it had acknowledged, and
+    /// has that published again as [`RedisPublisher::replaying`] says; how many messages are. Every
+    /// batch does so by itself: call it at the start, and every few seconds, where messages are rare.
+    ///
+    /// # Errors
+    /// [`outbox_core::OutboxError::Backend`] where the server or the outbox fails.
+    ///
+    /// # Cancel safety
+    /// A dropped call may have had a part published again; the next one, or the next batch, does the
+    /// rest.
+    pub async fn find_losses(&self) -> Result<u64> {
+        let _turn = self.turn.lock().await;
+        let known = self.known();
+        // Where a loss was just met, the next batch accepts what is there.
+        if known == ACCEPT {
+            return Ok(0);
+        }
+        let looked = async { look(self.store.link()?, &self.keys, &known).await };
+        let found = looked.await.at("find losses", self.store.address())?;
+        let Sent::Lost { cause, last } = found else {
+            return Ok(0);
+        };
+        let replayed = self.repair(cause, &last).await?;
+        self.learn(ACCEPT.to_owned());
+        Ok(replayed)
     }
 
     fn known(&self) -> String {
@@ -133,13 +166,8 @@ impl RedisPublisher {
                     return Ok((fit, full));
                 }
                 Sent::Stale { seen } => return Ok((0, Some(PublishError::Fenced { seen }))),
-                Sent::Lost { last } => {
-                    if let Some(error) = self.repair(Cause::Lost, &last).await {
-                        return Ok((0, Some(error)));
-                    }
-                }
-                Sent::Restarted { last } => {
-                    if let Some(error) = self.repair(Cause::Restarted, &last).await {
+                Sent::Lost { cause, last } => {
+                    if let Some(error) = self.repair_first(cause, &last).await {
                         return Ok((0, Some(error)));
                     }
                 }
@@ -156,28 +184,12 @@ impl RedisPublisher {
         }
     }
 
-    /// Replays what may be lost; `None` where there is nothing to wait for.
-    async fn repair(&self, cause: Cause, last: &str) -> Option<PublishError> {
+    /// Repairs what may be lost; `None` where a batch need not wait for that.
+    async fn repair_first(&self, cause: Cause, last: &str) -> Option<PublishError> {
         let stream = self.config.stream.clone();
-        let server = self.store.address();
-        if cause == Cause::Lost {
-            self.losses.fetch_add(1, Relaxed);
-            let known = self.known();
-            tracing::error!(
-                server,
-                stream,
-                known,
-                found = last,
-                "the server has lost entries that it had acknowledged"
-            );
-        }
-        let Some(replay) = &self.replay else {
-            return None;
-        };
-        match replay.replay(&replay_behind(&self.config, last)).await {
+        match self.repair(cause, last).await {
             Ok(0) => None,
             Ok(replayed) => {
-                tracing::warn!(server, stream, replayed, "published again after a loss");
                 self.learn(ACCEPT.to_owned());
                 // The lease of this batch went to the replay: it is claimed anew, behind it.
                 Some(PublishError::Unavailable {
@@ -190,6 +202,39 @@ impl RedisPublisher {
                 Some(hindered(Hindrance::NotReplayed { stream, error }))
             }
         }
+    }
+
+    /// Replays what may be lost; how many messages, none where there is nothing to wait for.
+    async fn repair(&self, cause: Cause, last: &str) -> Result<u64> {
+        let (server, stream) = (self.store.address(), &self.config.stream);
+        if cause == Cause::Lost {
+            self.losses.fetch_add(1, Relaxed);
+            let known = self.known();
+            tracing::error!(
+                server,
+                stream,
+                known,
+                found = last,
+                "the server has lost entries that it had acknowledged"
+            );
+        }
+        let Some(replay) = &self.replay else {
+            return Ok(0);
+        };
+        let replayed = replay.replay(&replay_behind(&self.config, last)).await?;
+        if replayed > 0 {
+            tracing::warn!(
+                server,
+                stream,
+                ?cause,
+                replayed,
+                "published again after a loss"
+            );
+            // What was published before, the server knew once.
+            self.losses
+                .fetch_add(u64::from(cause == Cause::Unmarked), Relaxed);
+        }
+        Ok(replayed)
     }
 
     fn full(&self) -> PublishError {
@@ -237,6 +282,7 @@ impl Publisher for RedisPublisher {
     }
 
     async fn publish(&self, messages: &[Message]) -> Vec<Result<(), PublishError>> {
+        let _turn = self.turn.lock().await;
         let mut answers = Vec::with_capacity(messages.len());
         while answers.len() < messages.len() {
             let rest = &messages[answers.len()..];

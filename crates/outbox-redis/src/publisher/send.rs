@@ -4,6 +4,7 @@ use outbox_core::message::Message;
 use outbox_core::time::Timestamp;
 
 use super::config::{EntryIds, RedisPublisherConfig};
+use super::loss::Cause;
 use crate::batch::frames;
 use crate::error::Fault;
 use crate::link::{Arg, Link, Reply, Script};
@@ -11,6 +12,10 @@ use crate::link::{Arg, Link, Reply, Script};
 static BY_ID: Script = Script::new(concat!(
     include_str!("../scripts/fence.lua"),
     include_str!("../scripts/publish.lua")
+));
+static LOSSES: Script = Script::new(concat!(
+    include_str!("../scripts/fence.lua"),
+    include_str!("../scripts/losses.lua")
 ));
 static BY_SEQUENCE: Script = Script::new(concat!(
     include_str!("../scripts/fence.lua"),
@@ -34,10 +39,8 @@ pub(super) enum Sent {
     Done { fit: usize, last: String },
     /// A newer epoch was seen.
     Stale { seen: u64 },
-    /// Entries that were acknowledged are not there; this is the last one that the server knows of.
-    Lost { last: String },
-    /// The server was started anew since it took the last message; this is the last entry.
-    Restarted { last: String },
+    /// Entries are not there, or may not be; this is the last one that the server has kept.
+    Lost { cause: Cause, last: String },
     /// Somebody else has written to the stream; the last entry is this one.
     Foreign { last: String },
     /// A place in the outbox was given to a second message.
@@ -73,6 +76,14 @@ pub(super) async fn send(
     };
     let keys = [keys.stream.as_str(), &keys.origin, &keys.published];
     read(link.run(script, &keys, args).await?)
+}
+
+/// Asks, as [`send`] would, what has become of what is there, and sends nothing.
+pub(super) async fn look(link: &Link, keys: &StreamKeys, known: &str) -> Result<Sent, Fault> {
+    // Who sends nothing need not be the newest.
+    let args = vec![Arg::from(u64::MAX.to_string()), Arg::from(known)];
+    let keys = [keys.stream.as_str(), &keys.origin];
+    read(link.run(&LOSSES, &keys, args).await?)
 }
 
 fn push_places(args: &mut Vec<Arg>, messages: &[Message]) {
@@ -114,12 +125,9 @@ fn read(reply: Reply) -> Result<Sent, Fault> {
         "stale" => Sent::Stale {
             seen: next()?.number()?.unsigned_abs(),
         },
-        "lost" => Sent::Lost {
-            last: next()?.text()?,
-        },
-        "restarted" => Sent::Restarted {
-            last: next()?.text()?,
-        },
+        "lost" => lost(Cause::Lost, next()?)?,
+        "restarted" => lost(Cause::Restarted, next()?)?,
+        "unmarked" => lost(Cause::Unmarked, next()?)?,
         "foreign" => Sent::Foreign {
             last: next()?.text()?,
         },
@@ -133,4 +141,9 @@ fn read(reply: Reply) -> Result<Sent, Fault> {
             });
         }
     })
+}
+
+fn lost(cause: Cause, last: Reply) -> Result<Sent, Fault> {
+    let last = last.text()?;
+    Ok(Sent::Lost { cause, last })
 }

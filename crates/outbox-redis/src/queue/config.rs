@@ -17,8 +17,12 @@ pub struct RedisQueueConfig {
     pub group: String,
     /// Whether other groups read the same messages, false by default. Entries then stay until every
     /// group has settled them; all of the queue's groups must be opened with the same setting, and
-    /// a group that nobody reads any more has to be destroyed, because it keeps everything.
+    /// a group that nobody reads any more has to be removed, because it keeps everything: see
+    /// [`crate::RedisQueue::remove_group`].
     pub fan_out: bool,
+    /// How long a group of a fanned-out queue may go unseen before the health check tells of it;
+    /// 24 h by default, at least 5 min.
+    pub group_silence: Duration,
     /// The most entries, those in flight and delayed among them; what is over it is answered
     /// [`outbox_core::PublishError::Unavailable`]. 1,000,000 by default.
     #[doc(alias = "MAX_STREAM_SIZE")]
@@ -48,6 +52,7 @@ impl RedisQueueConfig {
             name: name.into(),
             group: "workers".to_owned(),
             fan_out: false,
+            group_silence: Duration::from_hours(24),
             high_water: 1_000_000,
             dedup_window: Duration::from_hours(24),
             grace: Duration::from_secs(2),
@@ -67,6 +72,10 @@ impl RedisQueueConfig {
             if time < Duration::from_millis(1) {
                 error.add(setting, format!("is {time:?}, but at least 1 ms is needed"));
             }
+        }
+        if self.group_silence < Duration::from_mins(5) {
+            let problem = format!("is {:?}, but at least 5 min is needed", self.group_silence);
+            error.add("group_silence", problem);
         }
         Ok(error.into_result()?)
     }

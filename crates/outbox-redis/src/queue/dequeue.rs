@@ -46,6 +46,7 @@ struct Waiting<'a> {
 
 impl RedisQueue {
     pub(super) async fn take(&self, request: &DequeueRequest) -> Result<DequeueReport, Fault> {
+        self.note_group().await?;
         let mut reader = Reader::of(&self.0.store).await?;
         let mut waiting = Waiting {
             request,

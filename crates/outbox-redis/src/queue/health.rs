@@ -5,7 +5,8 @@ use outbox_core::time::Timestamp;
 use super::RedisQueue;
 
 /// Degraded where the server was found to have lost data since the queue was opened, see
-/// [`RedisQueue::losses`]; unhealthy where it does not answer.
+/// [`RedisQueue::losses`], or where nobody has seen a group of a fanned-out queue for long, see
+/// [`crate::RedisQueueConfig::group_silence`]; unhealthy where the server does not answer.
 #[async_trait]
 impl HealthCheck for RedisQueue {
     fn name(&self) -> &str {
@@ -13,12 +14,23 @@ impl HealthCheck for RedisQueue {
     }
 
     async fn check(&self, now: Timestamp) -> Health {
-        match (self.stats(now).await, self.losses()) {
-            (Err(error), _) => Health::Unhealthy(error.to_string()),
-            (Ok(_), 0) => Health::Healthy,
-            (Ok(_), losses) => Health::Degraded(format!(
+        let found = async {
+            self.stats(now).await?;
+            self.silent_groups().await
+        };
+        let mut problems = match found.await {
+            Ok(problems) => problems,
+            Err(error) => return Health::Unhealthy(error.to_string()),
+        };
+        let losses = self.losses();
+        if losses > 0 {
+            problems.push(format!(
                 "the server lost data that it had acknowledged, {losses} times since the start"
-            )),
+            ));
         }
+        if problems.is_empty() {
+            return Health::Healthy;
+        }
+        Health::Degraded(problems.join("; "))
     }
 }

@@ -10,6 +10,7 @@ mod dequeue;
 mod enqueue;
 pub(crate) mod entry;
 mod extend;
+mod groups;
 mod health;
 #[cfg(feature = "dlq")]
 mod letters;
@@ -20,12 +21,12 @@ mod scripts;
 mod settle;
 mod stats;
 
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use config::RedisQueueConfig;
+pub use groups::RedisGroup;
 use outbox_core::delivery::Quarantined;
 use outbox_core::error::Result;
 use outbox_core::id::WorkerId;
@@ -66,6 +67,8 @@ struct Shared {
     losses: AtomicU64,
     /// When consumers of workers that are gone were looked for last.
     forgot: Mutex<Option<Instant>>,
+    /// When it was noted last that the group is there.
+    noted: Mutex<Option<Instant>>,
     /// How many entries were settled since what all groups have settled was removed.
     untrimmed: AtomicU64,
 }
@@ -90,10 +93,12 @@ impl RedisQueue {
             full: AtomicBool::new(false),
             losses: AtomicU64::new(0),
             forgot: Mutex::default(),
+            noted: Mutex::default(),
             untrimmed: AtomicU64::new(0),
             config,
         }));
-        queue.make_group().await.at("open queue", store.address())?;
+        let made = queue.make_group(false).await;
+        made.at("open queue", store.address())?;
         Ok(queue)
     }
 
@@ -202,14 +207,17 @@ impl RedisQueue {
         number(usize::from(self.0.config.fan_out))
     }
 
-    async fn make_group(&self) -> Result<bool, Fault> {
-        let made = self.run(&scripts::REPAIR, None, Vec::new()).await?;
+    /// Makes the group where it is missing, and whether it was; `again` where it was there before.
+    async fn make_group(&self, again: bool) -> Result<bool, Fault> {
+        let half = micros(self.0.config.dedup_window / 2);
+        let args = vec![half, number(usize::from(again))];
+        let made = self.run(&scripts::REPAIR, None, args).await?;
         Ok(made.number()? == 1)
     }
 
     /// Makes the group again after the server lost it, and tells that it did.
     async fn repair(&self, fault: &Fault) -> Result<(), Fault> {
-        if self.make_group().await? {
+        if self.make_group(true).await? {
             self.note_loss(&format!("the stream or its group is gone: {fault}"));
         }
         Ok(())
@@ -229,6 +237,16 @@ impl RedisQueue {
     fn tell<T>(&self, operation: &'static str, result: Result<T, Fault>) -> Result<T> {
         result.at(operation, self.0.store.address())
     }
+}
+
+/// Whether something was last done so long ago, which counts as done now.
+fn is_due(last: &Mutex<Option<Instant>>, every: Duration) -> bool {
+    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+    let due = last.is_none_or(|last| last.elapsed() >= every);
+    if due {
+        *last = Some(Instant::now());
+    }
+    due
 }
 
 /// Whether a fault says that the stream or its group is gone.

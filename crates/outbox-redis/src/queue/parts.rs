@@ -4,6 +4,7 @@ use crate::keys::Keys;
 #[derive(Clone, Debug)]
 pub(super) struct Parts {
     all: [String; 10],
+    groups: String,
 }
 
 impl Parts {
@@ -22,6 +23,7 @@ impl Parts {
                 keys.part("seen"),
                 of_group("back"),
             ],
+            groups: keys.part("groups"),
         }
     }
 
@@ -37,6 +39,17 @@ impl Parts {
     /// Rings where something comes due earlier than those who wait know.
     pub(super) fn bell(&self) -> &str {
         &self.all[6]
+    }
+
+    /// When each group was seen last.
+    pub(super) fn groups(&self) -> &str {
+        &self.groups
+    }
+
+    /// What is noted for the group, but its quarantine.
+    pub(super) fn of_group(&self) -> impl Iterator<Item = &str> {
+        let noted = self.all[1..7].iter().chain(&self.all[9..]);
+        noted.map(String::as_str)
     }
 
     /// What could not be delivered.

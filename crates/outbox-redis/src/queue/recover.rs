@@ -1,15 +1,13 @@
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use outbox_core::ports::{DequeueReport, RecoverRequest};
 use outbox_core::time::Timestamp;
-use tokio::time::Instant;
 
 use super::dequeue::{READ, token_in, too_short};
 use super::entry::Entry;
 use super::settle::places_in;
 use super::stats::moment_in;
-use super::{RedisQueue, consumer, micros, millis, number, owner_bytes, scripts};
+use super::{RedisQueue, consumer, is_due, micros, millis, number, owner_bytes, scripts};
 use crate::error::Fault;
 use crate::link::Arg;
 
@@ -91,15 +89,7 @@ impl RedisQueue {
     }
 
     async fn forget_now_and_then(&self) -> Result<(), Fault> {
-        let due = {
-            let mut forgot = self.0.forgot.lock().unwrap_or_else(PoisonError::into_inner);
-            let due = forgot.is_none_or(|last| last.elapsed() >= FORGET_EVERY);
-            if due {
-                *forgot = Some(Instant::now());
-            }
-            due
-        };
-        if due {
+        if is_due(&self.0.forgot, FORGET_EVERY) {
             let args = vec![millis(FORGET_AFTER)];
             self.run_repairing(&scripts::FORGET, None, args).await?;
         }

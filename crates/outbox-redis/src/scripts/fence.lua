@@ -22,23 +22,31 @@ local function is_before(a, b)
     return as < bs
 end
 
-local mark = call('HMGET', origin, 'epoch', 'last', 'run', 'newest')
+local mark = call('HMGET', origin, 'epoch', 'last', 'run', 'newest', 'added')
 if mark[1] and tonumber(mark[1]) > tonumber(epoch) then
     return {'stale', mark[1]}
 end
 
-local length, generated = call('XLEN', stream), '0-0'
+local length, generated, added = call('XLEN', stream), '0-0', 0
 if call('EXISTS', stream) == 1 then
     local about = call('XINFO', 'STREAM', stream)
     for at = 1, #about, 2 do
         if about[at] == 'last-generated-id' then generated = about[at + 1] end
+        if about[at] == 'entries-added' then added = about[at + 1] end
     end
 end
 
+-- A stream that is behind its own mark was deleted while the rest was not: what is remembered as
+-- published may be gone. One that was filled anew since has fewer entries than were ever added.
 local marked = mark[2] or '0-0'
+local fewer = added < tonumber(mark[5] or '0')
+local behind = fewer or is_before(generated, marked)
 if known ~= '0-0' then
-    if is_before(generated, marked) or (known ~= '' and is_before(marked, known)) then
-        return {'lost', generated}
+    if behind or (known ~= '' and is_before(marked, known)) then
+        return {'lost', fewer and '0-0' or generated}
+    end
+    if known == '' and not mark[1] then
+        return {'unmarked', '0-0'}
     end
 end
 

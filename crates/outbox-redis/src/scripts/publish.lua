@@ -14,6 +14,13 @@ local function seen_in(number)
     return KEYS[3] .. ':' .. string.format('%.0f', number)
 end
 
+if behind then
+    for back = 0, 3 do
+        call('UNLINK', seen_in(bucket - back))
+    end
+    marked = generated
+end
+
 local room = math.max(high_water - length, 0)
 local ids, again = {unpack(ARGV, 5, 4 + count)}, nil
 for back = 0, 2 do
@@ -30,9 +37,13 @@ end
 local present = seen_in(bucket)
 
 local fit, last = 0, marked
+local function add(i)
+    last = call('XADD', stream, '*', 'm', ARGV[4 + count + i])
+    added = added + 1
+end
 if not again and room >= count and call('SADD', present, unpack(ids)) == count then
     for i = 1, count do
-        last = call('XADD', stream, '*', 'm', ARGV[4 + count + i])
+        add(i)
     end
     fit = count
 else
@@ -45,7 +56,7 @@ else
         if not (again and again[i]) and not seen[id] then
             if room <= 0 then break end
             if not noted then call('SADD', present, id) end
-            last = call('XADD', stream, '*', 'm', ARGV[4 + count + i])
+            add(i)
             room = room - 1
         end
         seen[id] = true
@@ -56,5 +67,5 @@ if fit > 0 then
     call('PEXPIRE', present, string.format('%.0f', math.ceil(half * 4 / 1000)))
     call('UNLINK', seen_in(bucket - 3))
 end
-call('HSET', origin, 'epoch', epoch, 'last', last, 'run', run)
+call('HSET', origin, 'epoch', epoch, 'last', last, 'run', run, 'added', added)
 return {'ok', fit, last}

@@ -8,13 +8,20 @@ local PLACES = 65536
 local high_water, lifetime, created = tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local count = (#ARGV - 6) / 2
 
+-- Whoever loses the stream alone begins with bits under another name; the old ones end by themselves.
+local life = tonumber(call('HGET', origin, 'life') or '0')
+if behind then
+    life = life + 1
+    if is_before(generated, marked) then marked = generated end
+end
 if is_before(marked, generated) then
     return {'foreign', generated}
 end
 
+local published = KEYS[3] .. (life > 0 and string.format('%.0f:', life) or '')
 local function chunk_of(place)
     local chunk = math.floor(place / PLACES)
-    return KEYS[3] .. string.format('%.0f', chunk), place - chunk * PLACES, chunk
+    return published .. string.format('%.0f', chunk), place - chunk * PLACES, chunk
 end
 
 local function note(from, to)
@@ -73,6 +80,7 @@ for i = 1, count do
         -- One that comes late goes behind what overtook it.
         if place <= top then id = string.format('%.0f-*', top) end
         last = call('XADD', stream, id, 'm', ARGV[6 + 2 * i])
+        added = added + 1
         top = math.max(top, place)
         room = room - 1
         if to and place == to + 1 then
@@ -86,5 +94,6 @@ for i = 1, count do
 end
 if to then note(from, to) end
 newest = string.format('%.0f', math.max(newest, tonumber(ARGV[6])))
-call('HSET', origin, 'epoch', epoch, 'last', last, 'run', run, 'newest', newest)
+call('HSET', origin, 'epoch', epoch, 'last', last, 'run', run, 'newest', newest, 'added', added)
+if behind then call('HSET', origin, 'life', life) end
 return {'ok', fit, last}

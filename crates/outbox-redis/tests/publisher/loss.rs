@@ -118,3 +118,109 @@ async fn replayed_messages_keep_their_order_with_those_that_were_on_their_way() 
     assert_eq!(publisher.losses(), 5);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_relay_that_is_new_sends_an_emptied_server_what_the_outbox_keeps() -> Tested {
+    for ids in BOTH {
+        let server = RedisServer::start(&[]).await?;
+        let scene = Scene::on(&server, ids);
+        let outbox = outbox();
+        let publisher = Arc::new(scene.publisher().await?.replaying(outbox.clone()));
+        append(&outbox, 1_200).await?;
+        relay(&outbox, &publisher).await?;
+        assert_eq!(
+            publisher.losses(),
+            0,
+            "a server that is new has lost nothing"
+        );
+        server.wire().await?.command(&["FLUSHALL"]).await?;
+        let heir = Arc::new(scene.publisher().await?.replaying(outbox.clone()));
+        append(&outbox, 300).await?;
+        relay(&outbox, &heir).await?;
+        assert_whole(&scene, 1_500).await?;
+        // Who was there before finds nothing more to repair.
+        append(&outbox, 1).await?;
+        relay(&outbox, &publisher).await?;
+        assert_whole(&scene, 1_501).await?;
+        assert_eq!((heir.losses(), publisher.losses()), (1, 0), "{ids:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_that_was_deleted_alone_is_filled_again_although_ids_are_remembered() -> Tested {
+    for ids in BOTH {
+        let server = RedisServer::start(&[]).await?;
+        let scene = Scene::on(&server, ids);
+        let outbox = outbox();
+        let publisher = Arc::new(scene.publisher().await?.replaying(outbox.clone()));
+        let mut wire = server.wire().await?;
+        let mut all = 0;
+        for round in 1..=3 {
+            append(&outbox, 700).await?;
+            all += 700;
+            relay(&outbox, &publisher).await?;
+            assert_whole(&scene, all).await?;
+            assert_eq!(publisher.losses(), round - 1, "{ids:?}");
+            wire.command(&["DEL", &scene.key("stream")]).await?;
+        }
+        let heir = Arc::new(scene.publisher().await?.replaying(outbox.clone()));
+        append(&outbox, 1).await?;
+        relay(&outbox, &heir).await?;
+        assert_whole(&scene, all + 1).await?;
+        // What comes again is known again.
+        answers(&heir, &messages([1, all])).await;
+        assert_eq!(scene.sequences().await?.len() as u64, all + 1);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_that_was_deleted_and_filled_by_its_queue_is_found_out() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let scene = Scene::on(&server, EntryIds::Server);
+    let outbox = outbox();
+    let publisher = Arc::new(scene.publisher().await?.replaying(outbox.clone()));
+    append(&outbox, 200).await?;
+    relay(&outbox, &publisher).await?;
+    let (mut wire, key) = (server.wire().await?, scene.key("stream"));
+    wire.command(&["DEL", &key]).await?;
+    // An entry that came back, and was settled: its id is a later one than that of any other.
+    let id = wire.command(&["XADD", &key, "*", "m", "x"]).await?.text();
+    wire.command(&["XDEL", &key, &id.unwrap_or_default()])
+        .await?;
+    append(&outbox, 1).await?;
+    relay(&outbox, &publisher).await?;
+    assert_whole(&scene, 201).await?;
+    assert_eq!(publisher.losses(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_loss_is_found_while_there_is_nothing_to_send() -> Tested {
+    for ids in BOTH {
+        let mut server = RedisServer::start(&[]).await?;
+        let scene = Scene::on(&server, ids);
+        let outbox = outbox();
+        let publisher = Arc::new(scene.publisher().await?.replaying(outbox.clone()));
+        assert_eq!(publisher.find_losses().await?, 0);
+        append(&outbox, 600).await?;
+        relay(&outbox, &publisher).await?;
+        assert_eq!(publisher.find_losses().await?, 0);
+        for fresh in [false, true] {
+            server.kill().await?;
+            server.restart().await?;
+            let finder = match fresh {
+                true => Arc::new(scene.publisher().await?.replaying(outbox.clone())),
+                false => publisher.clone(),
+            };
+            while finder.find_losses().await.is_err() {}
+            assert_eq!(finder.find_losses().await?, 0, "it is found once");
+            relay(&outbox, &finder).await?;
+            assert_eq!(finder.find_losses().await?, 0);
+            assert_whole(&scene, 600).await?;
+            assert_eq!(finder.losses(), 1, "{ids:?}");
+        }
+    }
+    Ok(())
+}

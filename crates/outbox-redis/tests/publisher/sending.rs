@@ -33,6 +33,37 @@ async fn a_batch_is_in_the_stream_in_order_and_once_however_often_it_is_sent() -
 }
 
 #[tokio::test]
+async fn batches_that_are_sent_at_once_do_not_come_between_each_other() -> Tested {
+    for ids in BOTH {
+        let scene = Scene::shared(ids).await?;
+        let publisher = scene.publisher().await?;
+        let parts = [1..=1_700, 1_701..=1_800, 1_801..=4_000].map(messages);
+        let sent = tokio::join!(
+            answers(&publisher, &parts[0]),
+            answers(&publisher, &parts[1]),
+            answers(&publisher, &parts[2]),
+        );
+        assert!([sent.0, sent.1, sent.2].concat().iter().all(|a| *a == "ok"));
+        assert_whole(&scene, 4_000).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_batch_that_comes_behind_a_later_one_is_not_taken_as_published() -> Tested {
+    for ids in BOTH {
+        let scene = Scene::shared(ids).await?;
+        let (one, other) = (scene.publisher().await?, scene.publisher().await?);
+        assert_eq!(answers(&one, &messages(11..=20)).await, ["ok"; 10]);
+        assert_eq!(answers(&other, &messages(1..=10)).await, ["ok"; 10]);
+        assert_eq!(answers(&other, &messages(1..=20)).await, ["ok"; 20]);
+        let expected: Vec<_> = (11..=20).chain(1..=10).collect();
+        assert_eq!(scene.sequences().await?, expected, "{ids:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_message_twice_in_a_batch_is_added_once() -> Tested {
     for ids in BOTH {
         let scene = Scene::shared(ids).await?;

@@ -159,3 +159,30 @@ async fn entries_that_vanish_in_flight_are_told() -> Tested {
     assert_eq!(queue.losses(), 2, "it is not recovered");
     Ok(())
 }
+
+#[tokio::test]
+async fn what_was_in_a_deleted_stream_is_taken_again_where_it_is_sent_again() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let queue = queue_at(&server.url()).await?;
+    let batch = messages(0..50);
+    let mut wire = server.wire().await?;
+    for in_between in [0, 1] {
+        enqueue_all(&queue, &batch).await?;
+        wire.command(&["DEL", STREAM]).await?;
+        // Others enqueue before a worker finds it out, and makes the group again.
+        enqueue_all(&queue, &messages(100..100 + in_between)).await?;
+        let handled = handle_all(&queue).await?;
+        assert_eq!(handled.len() as u64, in_between);
+        for _ in 0..2 {
+            enqueue_all(&queue, &batch).await?;
+        }
+        let handled = handle_all(&queue).await?;
+        assert_eq!(handled.len(), 50, "each once");
+        assert_eq!(handled.into_iter().collect::<BTreeSet<_>>(), ids(&batch));
+        // What was handled is known from here on.
+        wire.command(&["DEL", STREAM]).await?;
+        handle_all(&queue).await?;
+    }
+    assert_eq!(queue.losses(), 4);
+    Ok(())
+}

@@ -2,6 +2,7 @@
 //! lost or doubled, and what they lost is told.
 
 mod connection;
+mod groups;
 mod input;
 mod loss;
 mod memory;

@@ -5,7 +5,7 @@ use outbox_core::ports::{RateDecision, RateLimiter};
 use outbox_redis::{
     CompactLayout, DedupLayout, RedisFixedWindowLimiter, RedisGcraLimiter, RedisLimiterConfig,
 };
-use outbox_redis_harness::{RedisCluster, Wire};
+use outbox_redis_harness::{Fault, Proxy, RedisCluster, Wire};
 
 use super::*;
 
@@ -160,6 +160,40 @@ async fn a_replica_that_takes_over_from_its_node_is_found() -> Tested {
     }
     for cache in &caches {
         assert_eq!(claim(cache, ids[40]).await?, Claim::Done);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn connections_that_are_dead_on_all_nodes_are_replaced() -> Tested {
+    let cluster = RedisCluster::start().await?;
+    let mut proxies = Vec::new();
+    for (place, node) in cluster.nodes().iter().enumerate() {
+        let proxy = Proxy::before(node.port()).await?;
+        cluster.announce(place, proxy.port()).await?;
+        proxies.push(proxy);
+    }
+    let url = format!("redis-cluster://127.0.0.1:{}", proxies[0].port());
+    let store = RedisStore::open_with(options(url)).await?;
+    let caches = caches(&cluster, &store).await?;
+    let ids = ids(4);
+    for cache in &caches {
+        process(cache, ids[0]).await?;
+    }
+    for id in &ids[1..] {
+        proxies
+            .iter()
+            .for_each(|proxy| proxy.set(Fault::SwallowReplies));
+        for cache in &caches {
+            let lost = process(cache, *id).await;
+            assert!(lost.is_err_and(|error| error.is_transient()));
+        }
+        // From now on they pass everything on, but not on connections that have lost something.
+        proxies.iter().for_each(|proxy| proxy.set(Fault::None));
+        for cache in &caches {
+            let added = soon(async || process(cache, *id).await).await?;
+            assert!(!added, "what was sent had taken effect");
+        }
     }
     Ok(())
 }

@@ -170,3 +170,34 @@ async fn a_worker_under_load_goes_on_with_the_primary_that_is_promoted() -> Test
     working.stop().await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn slots_that_move_under_load_lose_nothing_and_leave_nobody_without_an_answer() -> Tested {
+    let cluster = RedisCluster::start().await?;
+    let store = RedisStore::open_with(options(cluster.url())).await?;
+    let queue = RedisQueue::open(&store, RedisQueueConfig::named("moving")).await?;
+    let cache = RedisDeduplicationCache::open(&store, "moving").await?;
+    let working = Working::on(&queue, cache)?;
+    let messages = messages(6_000);
+    let (one, other) = messages.split_at(3_000);
+    let produce = async |part: &[Message]| {
+        for batch in part.chunks(20) {
+            enqueue(&queue, batch).await;
+        }
+    };
+    let moving = async {
+        for _ in 0..8 {
+            let key = "outbox:{moving}:stream";
+            let home = cluster.home_of(key).await?;
+            cluster.move_slot(key, home, (home + 1) % 3).await?;
+            sleep(Duration::from_millis(100)).await;
+        }
+        Ok::<(), BoxError>(())
+    };
+    let ((), (), moved) = tokio::join!(produce(one), produce(other), moving);
+    moved?;
+    working.handles_all_of(&messages).await;
+    working.stop().await?;
+    assert_eq!(queue.losses(), 0);
+    Ok(())
+}

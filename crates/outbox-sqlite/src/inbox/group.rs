@@ -5,8 +5,8 @@
 //! its savepoint, and no other part goes with it. Nobody is answered before the commit is durable:
 //! not even who failed or found its message handled, because what he saw may yet be undone.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use sqlx::sqlite::SqliteConnection;
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::error::Fault;
+use crate::line::Line;
 use crate::store::SqliteStore;
 use crate::unit::SqliteTransaction;
 
@@ -29,18 +30,17 @@ const UNDO: &str = "ROLLBACK TO outbox_part";
 /// Whether a part's transaction was committed.
 type Outcome = Result<(), Fault>;
 
-#[derive(Default)]
-struct Line {
-    waiting: VecDeque<oneshot::Sender<Result<Part, Fault>>>,
-    served: bool,
-    /// How many of the next handlers are to have a commit of their own: one that spoils a commit
-    /// for all is to be alone with it soon.
-    alone: usize,
-}
+/// Who waits for a part, and is given one or told why not.
+type Ticket = oneshot::Sender<Result<Part, Fault>>;
 
 /// The line of those who wait for a part in a transaction.
 #[derive(Clone, Default)]
-pub(super) struct Group(Arc<Mutex<Line>>);
+pub(super) struct Group {
+    line: Line<Ticket>,
+    /// How many of the next handlers are to have a commit of their own: one that spoils a commit
+    /// for all is to be alone with it soon.
+    alone: Arc<AtomicUsize>,
+}
 
 /// One handler's part in a transaction: undone where it is dropped before it is kept.
 pub(super) struct Part {
@@ -90,78 +90,27 @@ impl Group {
     /// A part in a transaction, once it is this handler's turn.
     pub(super) async fn join(&self, store: &SqliteStore) -> Result<Part, Fault> {
         let (ticket, turn) = oneshot::channel();
-        {
-            let mut line = self.line();
-            line.waiting.push_back(ticket);
-            if !std::mem::replace(&mut line.served, true) {
-                let service = Service {
-                    group: self.clone(),
-                    left: false,
-                };
-                tokio::spawn(service.run(store.clone()));
-            }
-        }
+        let (group, store) = (self.clone(), store.clone());
+        self.line.join(ticket, move || {
+            let (group, store) = (group.clone(), store.clone());
+            async move { group.serve(&store).await }
+        });
         turn.await.map_err(|_| Fault::Interrupted)?
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The next who waits; those who are gone are left out.
-    fn next(&self) -> Option<oneshot::Sender<Result<Part, Fault>>> {
-        let mut line = self.line();
-        while let Some(ticket) = line.waiting.pop_front() {
-            if !ticket.is_closed() {
-                return Some(ticket);
-            }
-        }
-        None
+    fn next(&self) -> Option<Ticket> {
+        self.line
+            .take(|line| std::iter::from_fn(|| line.pop_front()).find(|ticket| !ticket.is_closed()))
     }
 
     /// How many handlers may share the next commit.
     fn share(&self) -> usize {
-        let mut line = self.line();
-        if line.alone == 0 {
-            return SHARED;
+        let one_less = |alone: usize| alone.checked_sub(1);
+        match self.alone.fetch_update(Relaxed, Relaxed, one_less) {
+            Ok(_) => 1,
+            Err(_) => SHARED,
         }
-        line.alone -= 1;
-        1
-    }
-}
-
-/// Commits for those who wait in line until nobody does.
-struct Service {
-    group: Group,
-    left: bool,
-}
-
-impl Drop for Service {
-    /// Its runtime may end before the line does: nobody serves those who wait any more, and the
-    /// next handler starts anew.
-    fn drop(&mut self) {
-        if !self.left {
-            let mut line = self.group.line();
-            line.served = false;
-            line.waiting.clear();
-        }
-    }
-}
-
-impl Service {
-    async fn run(mut self, store: SqliteStore) {
-        while !self.left {
-            self.serve(&store).await;
-            // Those who were answered may have more to do: let them join before looking.
-            tokio::task::yield_now().await;
-            self.leave_if_done();
-        }
-    }
-
-    fn leave_if_done(&mut self) {
-        let mut line = self.group.line();
-        self.left = line.waiting.is_empty();
-        line.served = !self.left;
     }
 
     /// One transaction: begun, lent to one handler after the other, and committed.
@@ -176,7 +125,7 @@ impl Service {
             Err(fault) => Err(fault),
         };
         if outcome.is_err() && parts.len() > 1 {
-            self.group.line().alone = SHARED;
+            self.alone.store(SHARED, Relaxed);
         }
         let outcome = outcome.map_err(Arc::new);
         for part in parts {
@@ -192,10 +141,10 @@ impl Service {
         mut open: SqliteTransaction,
         parts: &mut Vec<oneshot::Sender<Outcome>>,
     ) -> Result<SqliteTransaction, Fault> {
-        let (began, share) = (Instant::now(), self.group.share());
+        let (began, share) = (Instant::now(), self.share());
         run(&mut open, FIRST).await?;
         while parts.len() < share && (parts.is_empty() || began.elapsed() < OPEN) {
-            let Some(ticket) = self.group.next() else {
+            let Some(ticket) = self.next() else {
                 break;
             };
             let (back, returned) = oneshot::channel();
@@ -219,7 +168,7 @@ impl Service {
     /// Nothing can be begun: all who wait are told so.
     fn refuse(&self, fault: Fault) {
         let fault = Arc::new(fault);
-        while let Some(ticket) = self.group.next() {
+        while let Some(ticket) = self.next() {
             drop(ticket.send(Err(Fault::Shared(Arc::clone(&fault)))));
         }
     }

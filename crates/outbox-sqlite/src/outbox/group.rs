@@ -5,7 +5,7 @@
 //! other. Each is answered only once its own rows are durable.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use outbox_core::report::Appended;
 use tokio::sync::oneshot;
@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::append::in_own_transaction;
 use super::draft::{Draft, Packed};
 use crate::error::Fault;
+use crate::line::Line;
 use crate::store::{SqliteStore, Writer};
 
 /// The most messages of one caller that may wait in line; larger batches have their own commit.
@@ -37,20 +38,14 @@ impl Waiting {
     }
 }
 
-#[derive(Default)]
-struct Line {
-    waiting: VecDeque<Waiting>,
-    served: bool,
-}
-
 /// The line of those who wait for a shared commit.
 #[derive(Clone, Default)]
-pub(super) struct Group(Arc<Mutex<Line>>);
+pub(super) struct Group(Line<Waiting>);
 
 impl Group {
     /// Appends `drafts`, at most [`GROUPED`], and answers once they are durable.
     pub(super) async fn append(&self, store: &SqliteStore, drafts: &[Draft<'_>]) -> Answer {
-        if self.is_idle()
+        if self.0.is_idle()
             && let Some(writer) = store.idle_writer().await?
         {
             return commit(store, writer, drafts).await;
@@ -59,63 +54,15 @@ impl Group {
         answer.await.map_err(|_| Fault::Interrupted)?
     }
 
-    fn is_idle(&self) -> bool {
-        let line = self.line();
-        !line.served && line.waiting.is_empty()
-    }
-
     fn join(&self, store: &SqliteStore, drafts: &[Draft<'_>]) -> oneshot::Receiver<Answer> {
         let (answer, receiver) = oneshot::channel();
         let messages = drafts.iter().map(Packed::of).collect();
-        let mut line = self.line();
-        line.waiting.push_back(Waiting { messages, answer });
-        if !std::mem::replace(&mut line.served, true) {
-            let service = Service {
-                group: self.clone(),
-                left: false,
-            };
-            tokio::spawn(service.run(store.clone()));
-        }
+        let (group, store) = (self.clone(), store.clone());
+        self.0.join(Waiting { messages, answer }, move || {
+            let (group, store) = (group.clone(), store.clone());
+            async move { group.serve(&store).await }
+        });
         receiver
-    }
-
-    fn line(&self) -> MutexGuard<'_, Line> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Commits for those who wait in line until nobody does.
-struct Service {
-    group: Group,
-    left: bool,
-}
-
-impl Drop for Service {
-    /// Its runtime may end before the line does: nobody serves those who wait any more, and the
-    /// next caller starts anew.
-    fn drop(&mut self) {
-        if !self.left {
-            let mut line = self.group.line();
-            line.served = false;
-            line.waiting.clear();
-        }
-    }
-}
-
-impl Service {
-    async fn run(mut self, store: SqliteStore) {
-        while !self.left {
-            self.serve(&store).await;
-            // Those who were answered may have more to append: let them join before looking.
-            tokio::task::yield_now().await;
-            self.leave_if_done();
-        }
-    }
-
-    fn leave_if_done(&mut self) {
-        let mut line = self.group.line();
-        self.left = line.waiting.is_empty();
-        line.served = !self.left;
     }
 
     async fn serve(&self, store: &SqliteStore) {
@@ -135,28 +82,32 @@ impl Service {
         }
     }
 
-    /// As many of those who wait as may share a commit; those whose caller is gone are left out.
+    /// As many of those who wait as may share a commit.
     fn next(&self) -> Vec<Waiting> {
-        let mut line = self.group.line();
-        let (mut rows, mut bytes) = (0, 0);
-        let mut next = Vec::new();
-        while let Some(waiting) = line.waiting.pop_front() {
-            if waiting.answer.is_closed() {
-                continue;
-            }
-            rows += waiting.messages.len();
-            bytes += waiting
-                .drafts()
-                .map(|draft| draft.size_hint())
-                .sum::<usize>();
-            if !next.is_empty() && (rows > SHARED_ROWS || bytes > SHARED_BYTES) {
-                line.waiting.push_front(waiting);
-                break;
-            }
-            next.push(waiting);
-        }
-        next
+        self.0.take(share)
     }
+}
+
+/// Takes as many of `line` as may share a commit; those whose caller is gone are left out.
+fn share(line: &mut VecDeque<Waiting>) -> Vec<Waiting> {
+    let (mut rows, mut bytes) = (0, 0);
+    let mut next = Vec::new();
+    while let Some(waiting) = line.pop_front() {
+        if waiting.answer.is_closed() {
+            continue;
+        }
+        rows += waiting.messages.len();
+        bytes += waiting
+            .drafts()
+            .map(|draft| draft.size_hint())
+            .sum::<usize>();
+        if !next.is_empty() && (rows > SHARED_ROWS || bytes > SHARED_BYTES) {
+            line.push_front(waiting);
+            break;
+        }
+        next.push(waiting);
+    }
+    next
 }
 
 /// Appends `drafts` in a commit of their own.

@@ -201,6 +201,8 @@ fn the_states_of_outbox_queue_and_parts_are_gauges() {
         7.0
     );
     assert_eq!(values.get(names::STREAM_OLDEST_AGE, "queue=q"), 0.0);
+    let found_by = "queue=q,found_by=publisher";
+    assert_eq!(values.get(names::STREAM_LOSSES, found_by), 3.0);
     assert_eq!(values.get(names::HEALTH, "check=c"), 0.5);
 }
 
@@ -217,6 +219,9 @@ fn record_states() {
         ..QueueStats::default()
     };
     record_queue("q", &queue, now);
+    // Told again and again, as the sum that it is.
+    record_losses("q", "publisher", 2);
+    record_losses("q", "publisher", 3);
     let added = |duplicate| Appended {
         id: MessageId::from_bytes([1; 16]),
         duplicate,

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::alike;
 use super::harness::{LimiterSetup, RateLimitHarness};
 use super::scene::{
     GCRA, GCRA_ON_CALLERS_TIME, START, Scene, TICK, a_dropped_request_takes_all_or_nothing,
@@ -7,7 +8,6 @@ use super::scene::{
 use super::table::RateLimitCase;
 use crate::error::BoxError;
 use crate::policy::Quota;
-use crate::ports::RateDecision;
 use crate::testing::kit::{CaseResult, case};
 
 pub(super) const CASES: &[RateLimitCase] = &[
@@ -57,56 +57,27 @@ async fn five_a_second(harness: &dyn RateLimitHarness, burst: u32) -> Result<Sce
 }
 
 async fn a_burst_is_allowed_at_once_and_no_more(harness: &dyn RateLimitHarness) -> CaseResult {
-    let scene = burst_of(harness, 10).await?;
-    for (permits, remaining) in [(1, 9), (4, 5), (5, 0)] {
-        let expected = RateDecision::Allowed { remaining };
-        assert_eq!(scene.ask(permits, START).await?, expected);
-    }
-    scene.wait(1, START).await?;
-    Ok(())
+    alike::counts_down(burst_of(harness, 10).await?).await
 }
 
 async fn a_burst_is_allowed_exactly_to_many_at_once(harness: &dyn RateLimitHarness) -> CaseResult {
-    let scene = burst_of(harness, 20).await?;
-    assert_eq!(scene.allowed_at_once(START).await?, 20);
-    assert!(!scene.takes(1, START).await?);
-    Ok(())
+    alike::allows_exactly_its_limit_to_many(burst_of(harness, 20).await?).await
 }
 
 async fn permits_of_a_burst_are_taken_all_or_none(harness: &dyn RateLimitHarness) -> CaseResult {
-    let scene = burst_of(harness, 10).await?;
-    assert!(scene.takes(7, START).await?);
-    assert!(!scene.takes(4, START).await?);
-    assert!(scene.takes(3, START).await?);
-    assert!(!scene.takes(1, START).await?);
-    Ok(())
+    alike::takes_all_or_none(burst_of(harness, 10).await?).await
 }
 
 async fn requests_denied_by_the_rate_cost_nothing(harness: &dyn RateLimitHarness) -> CaseResult {
-    let scene = burst_of(harness, 10).await?;
-    assert!(scene.takes(6, START).await?);
-    for _ in 0..20 {
-        assert!(!scene.takes(5, START).await?);
-    }
-    let expected = RateDecision::Allowed { remaining: 0 };
-    assert_eq!(scene.ask(4, START).await?, expected);
-    Ok(())
+    alike::denies_for_nothing(burst_of(harness, 10).await?).await
 }
 
 async fn handles_share_a_burst(harness: &dyn RateLimitHarness) -> CaseResult {
-    let mut scene = burst_of(harness, 5).await?;
-    assert!(scene.takes(3, START).await?);
-    scene.limiter = scene.store.open().await?;
-    assert!(!scene.takes(3, START).await?);
-    assert!(scene.takes(2, START).await?);
-    Ok(())
+    alike::is_shared_by_handles(burst_of(harness, 5).await?).await
 }
 
 async fn more_than_the_burst_is_a_limit_error(harness: &dyn RateLimitHarness) -> CaseResult {
-    let scene = burst_of(harness, 5).await?;
-    scene.refuses_more_than(5).await?;
-    assert!(scene.takes(5, START).await?);
-    scene.refuses_more_than(5).await
+    alike::refuses_what_can_never_be(burst_of(harness, 5).await?).await
 }
 
 async fn a_refund_at_once_gives_permits_back(harness: &dyn RateLimitHarness) -> CaseResult {

@@ -1,5 +1,6 @@
 //! Cases of [`crate::ports::RateLimiter`].
 
+mod alike;
 mod day;
 mod gcra;
 mod harness;

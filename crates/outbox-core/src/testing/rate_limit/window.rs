@@ -1,3 +1,4 @@
+use super::alike;
 use super::harness::{LimiterSetup, RateLimitHarness};
 use super::scene::{
     MINUTE, START, Scene, TICK, WINDOWS, WINDOWS_ON_CALLERS_TIME,
@@ -67,58 +68,29 @@ async fn a_minute_of(harness: &dyn RateLimitHarness, limit: u32) -> Result<Scene
 }
 
 async fn permits_are_counted_down(harness: &dyn RateLimitHarness) -> CaseResult {
-    let scene = a_day_of(harness, 10).await?;
-    for (permits, remaining) in [(1, 9), (4, 5), (5, 0)] {
-        let expected = RateDecision::Allowed { remaining };
-        assert_eq!(scene.ask(permits, START).await?, expected);
-    }
-    scene.wait(1, START).await?;
-    Ok(())
+    alike::counts_down(a_day_of(harness, 10).await?).await
 }
 
 async fn a_window_allows_exactly_its_limit_to_many_at_once(
     harness: &dyn RateLimitHarness,
 ) -> CaseResult {
-    let scene = a_day_of(harness, 20).await?;
-    assert_eq!(scene.allowed_at_once(START).await?, 20);
-    assert!(!scene.takes(1, START).await?);
-    Ok(())
+    alike::allows_exactly_its_limit_to_many(a_day_of(harness, 20).await?).await
 }
 
 async fn permits_are_taken_all_or_none(harness: &dyn RateLimitHarness) -> CaseResult {
-    let scene = a_day_of(harness, 10).await?;
-    assert!(scene.takes(7, START).await?);
-    assert!(!scene.takes(4, START).await?);
-    assert!(scene.takes(3, START).await?);
-    assert!(!scene.takes(1, START).await?);
-    Ok(())
+    alike::takes_all_or_none(a_day_of(harness, 10).await?).await
 }
 
 async fn denied_requests_cost_nothing(harness: &dyn RateLimitHarness) -> CaseResult {
-    let scene = a_day_of(harness, 10).await?;
-    assert!(scene.takes(6, START).await?);
-    for _ in 0..20 {
-        assert!(!scene.takes(5, START).await?);
-    }
-    let expected = RateDecision::Allowed { remaining: 0 };
-    assert_eq!(scene.ask(4, START).await?, expected);
-    Ok(())
+    alike::denies_for_nothing(a_day_of(harness, 10).await?).await
 }
 
 async fn handles_share_a_window(harness: &dyn RateLimitHarness) -> CaseResult {
-    let mut scene = a_day_of(harness, 5).await?;
-    assert!(scene.takes(3, START).await?);
-    scene.limiter = scene.store.open().await?;
-    assert!(!scene.takes(3, START).await?);
-    assert!(scene.takes(2, START).await?);
-    Ok(())
+    alike::is_shared_by_handles(a_day_of(harness, 5).await?).await
 }
 
 async fn more_than_a_window_allows_is_a_limit_error(harness: &dyn RateLimitHarness) -> CaseResult {
-    let scene = a_day_of(harness, 5).await?;
-    scene.refuses_more_than(5).await?;
-    assert!(scene.takes(5, START).await?);
-    scene.refuses_more_than(5).await
+    alike::refuses_what_can_never_be(a_day_of(harness, 5).await?).await
 }
 
 async fn a_refund_gives_permits_back_in_their_window(harness: &dyn RateLimitHarness) -> CaseResult {

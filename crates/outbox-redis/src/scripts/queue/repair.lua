@@ -1,6 +1,8 @@
 -- Makes the stream and its group where they are missing: from the beginning, so that nothing that
--- is there is passed over. Whatever was held in a group that is gone is held no more.
--- ARGV: group, now
+-- is there is passed over. Whatever was held in a group that is gone is held no more. Where the group
+-- was there before, the stream may have been lost with it, and begun anew since: ids are forgotten,
+-- because what was lost must not count as there.
+-- ARGV: group, now, half of the window, 1 where the group was there before
 -- Answers 1 where the group was made.
 local made = redis.pcall('XGROUP', 'CREATE', STREAM, GROUP, '0', 'MKSTREAM')
 if made.err then
@@ -8,6 +10,12 @@ if made.err then
     return 0
   end
   return made
+end
+if ARGV[4] == '1' then
+  local bucket = math.floor(NOW / tonumber(ARGV[3]))
+  for back = 0, 3 do
+    redis.call('UNLINK', SEEN .. ':' .. digits(bucket - back))
+  end
 end
 local token = redis.call('HGET', COUNTS, 'token')
 redis.call('DEL', HELD, HOLDS, COUNTS)
