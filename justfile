@@ -65,6 +65,10 @@ pipeline *args:
 bench *args:
     cargo bench --features sqlite,redis,dlq --bench limits -- {{args}}
 
+# draws what was measured into docs/plots; several reports give their medians
+plots *reports:
+    cargo bench --bench plots -- {{reports}}
+
 # compares with other libraries; arguments choose items, as `just peers Q2000 O --short`
 peers *args:
     cargo build --release --manifest-path peers/oxide-outbox/Cargo.toml --target-dir peers/target
