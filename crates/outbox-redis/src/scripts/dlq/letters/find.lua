@@ -6,6 +6,9 @@ local wanted, found = {}, {}
 for place = 6, #ARGV do
   wanted[ARGV[place]] = true
 end
+if redis.call('EXISTS', STREAM) == 0 then
+  return {'', {}}
+end
 local read = '0-0'
 for _, group in ipairs(groups()) do
   if group['name'] == GROUP then
