@@ -14,7 +14,7 @@ use std::time::Duration;
 use outbox::ports::{Clock, Queue};
 use outbox::redis::{RedisQueue, RedisQueueConfig, RedisStore};
 use outbox::time::SystemClock;
-use outbox_redis_harness::{Answer, RedisServer};
+use outbox_redis_harness::{Answer, DURABLE, RedisServer};
 use support::{
     Census, File, Mayhem, PATIENCE, Program, assert_recovered, is_done, made_up_cities, numbered,
     until,
@@ -29,9 +29,6 @@ const WORKER: Duration = Duration::from_secs(4);
 const SERVER: Duration = Duration::from_secs(3);
 
 const STREAM: &str = "owm-ingestion-stream";
-
-/// What makes a server keep what it has acknowledged when it is killed.
-const DURABLE: &[&str] = &["--appendonly", "yes"];
 
 /// A file, a server, and processes that work on both.
 struct Scene {
@@ -246,8 +243,8 @@ async fn what_a_server_without_persistence_loses_is_sent_again_and_done_once() {
     let runs: Vec<String> = numbered("a", a).collect();
     scene.complete(&runs).await;
     scene.kill_server(Duration::ZERO).await;
-    // Nobody who was there knows what was lost: an operator says so.
-    while !is_done(scene.relay().arg("--replay").run().await) {}
+    // Nobody who was there knows what was lost; a relay that is new finds it out.
+    while !is_done(scene.relay().run().await) {}
     scene.work_until_empty().await;
     scene.check(a).await;
     println!(

@@ -7,8 +7,8 @@
 //! # What Redis keeps
 //! A server keeps what its persistence keeps: with its default settings (no append-only file) a
 //! crash loses everything since the last snapshot, and a failover loses what had not reached the
-//! replica. Turn on `appendonly yes`, keep `maxmemory-policy noeviction`, and keep published
-//! messages in the outbox for a while.
+//! replica. Turn on `appendonly yes`, with `appendfsync always` where even a killed server is to lose
+//! nothing, keep `maxmemory-policy noeviction`, and keep published messages in the outbox for a while.
 
 mod batch;
 mod dedup;

@@ -65,6 +65,9 @@ end
 
 -- Notes that the owner holds these entries, and answers the token of the delivery.
 local function hold(owner, lease, ids)
+  -- Fails before anything was written where this key is of another type: what is held without a hold
+  -- would never be taken over.
+  redis.call('ZCARD', HOLDS)
   local ends = digits(NOW + lease)
   local token = digits(redis.call('HINCRBY', COUNTS, 'token', 1))
   local value, pairs_of = owner .. token .. '|' .. ends, {}

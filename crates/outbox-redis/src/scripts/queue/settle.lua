@@ -128,11 +128,12 @@ for _, at in ipairs(live) do
 end
 
 each_chunk(taken, function(...)
-  redis.call('HDEL', HELD, ...)
-  redis.call('XACK', STREAM, GROUP, ...)
+  -- In this order: what is refused halfway, as by an access rule, leaves entries that come again.
   if not stays then
     redis.call('XDEL', STREAM, ...)
   end
+  redis.call('XACK', STREAM, GROUP, ...)
+  redis.call('HDEL', HELD, ...)
 end)
 take_from_holds(holds_in(values))
 forget_back(taken, delayed)
