@@ -12,6 +12,8 @@
 
 mod batch;
 mod dedup;
+#[cfg(feature = "dlq")]
+mod dlq;
 mod error;
 mod health;
 mod keys;
@@ -28,6 +30,8 @@ mod time_source;
 mod tls;
 
 pub use dedup::{CompactLayout, DedupLayout, RedisDeduplicationCache};
+#[cfg(feature = "dlq")]
+pub use dlq::{RedisDlqHeap, RedisQuarantine};
 pub use options::{Eviction, RedisOptions};
 pub use publisher::{EntryIds, RedisPublisher, RedisPublisherConfig};
 pub use queue::{RedisGroup, RedisQueue, RedisQueueConfig};

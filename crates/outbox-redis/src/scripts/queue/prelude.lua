@@ -1,6 +1,6 @@
 -- What every script of a queue begins with: its keys, the group, and the present moment.
 -- Moments and durations are microseconds.
-local STREAM, HELD, HOLDS, COUNTS, DELAYED, RETURNED, BELL, QUARANTINE, SEEN = unpack(KEYS)
+local STREAM, HELD, HOLDS, COUNTS, DELAYED, RETURNED, BELL, QUARANTINE, SEEN, BACK = unpack(KEYS)
 local GROUP, NOW, LATER = ARGV[1], moment(ARGV[2])
 
 -- The most arguments that are handed to one command.
@@ -102,20 +102,4 @@ local function next_expiry(owner)
     end
     from = from + 100
   end
-end
-
--- Moves entries whose time has come back into the stream, at most 100, so that nobody waits long
--- for the server; how many, and when the next is due.
-local function move_due()
-  local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', NOW, 'LIMIT', 0, 100)
-  for _, id in ipairs(due) do
-    local fields = redis.call('HGET', RETURNED, id)
-    if fields then
-      redis.call('XADD', STREAM, '*', unpack(cmsgpack.unpack(fields)))
-    end
-    redis.call('HDEL', RETURNED, id)
-    redis.call('ZREM', DELAYED, id)
-  end
-  local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
-  return #due, first[2] and digits(tonumber(first[2])) or ''
 end
