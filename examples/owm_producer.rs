@@ -21,6 +21,7 @@ use outbox::produce::{Producer, ProducerReport};
 use outbox::sqlite::SqliteOutbox;
 use tokio::time::Instant;
 
+use owm::broker::Broker;
 use owm::embedded::{self, Embedded};
 use owm::figures::{Figures, grouped};
 use owm::ledger::Ledger;
@@ -76,6 +77,7 @@ async fn run() -> Result<(), Failure> {
     if cli.replay {
         cron.replay().await?;
     }
+    cron.find_losses().await;
     let flushed = cron.producer.flush().await?;
     figures.flushed = flushed.tally.done;
     figures.seconds = started.elapsed().as_secs_f64();
@@ -87,6 +89,7 @@ async fn run() -> Result<(), Failure> {
 /// The parts that do the work.
 struct Cron {
     producer: Producer,
+    broker: Broker,
     ledger: Arc<Ledger>,
     outbox: Arc<SqliteOutbox>,
     batch_size: usize,
@@ -102,9 +105,11 @@ impl Cron {
         let config = env.producer();
         let batch_size = config.batch_size;
         let outbox = embedded.outbox.clone();
+        let broker = embedded.broker.clone();
         let producer = Producer::new(embedded.outbox, Arc::new(relay), config)?;
         Ok(Self {
             producer,
+            broker,
             outbox,
             ledger,
             batch_size,
@@ -127,6 +132,19 @@ impl Cron {
         figures.persisted = persisted.added;
         figures.duplicates = persisted.duplicates;
         Ok(())
+    }
+
+    /// Finds out what a Redis server has lost while nobody was there.
+    async fn find_losses(&self) {
+        match self.broker.find_losses().await {
+            Ok(0) => {}
+            Ok(lost) => eprintln!(
+                "{} tasks may be lost by the server, and are sent again",
+                grouped(lost)
+            ),
+            // Whoever cannot be asked cannot be sent anything either, and that is told.
+            Err(error) => eprintln!("{error}"),
+        }
     }
 
     /// Makes what was sent and is kept ready again; a queue that knows it adds nothing.

@@ -35,7 +35,7 @@ mod texts {
         };
     }
     text!(Configuration, "../docs/configuration.md");
-    #[cfg(feature = "dlq")]
+    #[cfg(all(feature = "dlq", feature = "redis"))]
     text!(DeadLetters, "../docs/dead-letters.md");
     text!(Operations, "../docs/operations.md");
     text!(Testing, "../docs/testing.md");

@@ -15,7 +15,7 @@ use outbox::ports::Clock;
 use outbox::time::SystemClock;
 use support::{
     Census, File, Mayhem, PATIENCE, Program, Running, assert_recovered, is_done, made_up_cities,
-    numbered, stop, until,
+    numbered, recoveries, stop, until,
 };
 use tempfile::{TempDir, tempdir};
 use tokio::time::{Instant, sleep};
@@ -252,12 +252,6 @@ async fn relay_recovery(mayhem: &Mayhem) -> Duration {
     let (outbox, queue) = scene.file.stats().await;
     assert_eq!((outbox.unsent(), queue.depth()), (0, 3_000));
     recovery
-}
-
-/// How many recoveries are measured of each kind.
-fn recoveries() -> usize {
-    let wanted = std::env::var("OUTBOX_RECOVERIES");
-    wanted.map_or(20, |wanted| wanted.parse().unwrap())
 }
 
 #[tokio::test]

@@ -12,11 +12,15 @@ use outbox::sqlite::{SqliteOutbox, SqliteQueue, SqliteQueueConfig};
 use super::outcome::Failure;
 
 /// The way to workers.
+#[derive(Clone)]
 pub(crate) struct Broker {
     /// What workers take tasks from.
     pub(crate) queue: Arc<dyn Queue>,
     /// What the outbox is published to.
     pub(crate) publisher: Arc<dyn Publisher>,
+    /// The same, where it is a stream whose server may lose what it had.
+    #[cfg(feature = "redis")]
+    pub(crate) stream: Option<Arc<outbox::redis::RedisPublisher>>,
 }
 
 impl Broker {
@@ -40,7 +44,18 @@ impl Broker {
         Ok(Self {
             publisher: Arc::new(QueuePublisher::new(queue.clone())),
             queue,
+            #[cfg(feature = "redis")]
+            stream: None,
         })
+    }
+
+    /// Has the outbox send again what the server has lost since, where it can; how much that is.
+    pub(crate) async fn find_losses(&self) -> Result<u64> {
+        #[cfg(feature = "redis")]
+        if let Some(stream) = &self.stream {
+            return stream.find_losses().await;
+        }
+        Ok(0)
     }
 
     #[cfg(not(feature = "redis"))]

@@ -34,9 +34,11 @@ pub(crate) async fn open(outbox: &SqliteOutbox, env: &EnvConfig) -> Result<Broke
         ..publisher
     };
     let publisher = RedisPublisher::new(&store, publisher)?.replaying(Arc::new(outbox.clone()));
+    let publisher = Arc::new(publisher);
     Ok(Broker {
         queue: Arc::new(RedisQueue::open(&store, queue).await?),
-        publisher: Arc::new(publisher),
+        publisher: publisher.clone(),
+        stream: Some(publisher),
     })
 }
 

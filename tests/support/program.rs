@@ -1,5 +1,5 @@
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -39,15 +39,27 @@ impl Program {
         self
     }
 
-    /// Runs it with a fault injected into its system calls, as `inject=fdatasync:error=EIO:when=3`.
-    pub(crate) fn under_strace(self, fault: &str) -> Self {
-        let program = self.0.as_std();
-        let call = fault.split(['=', ':']).nth(1).unwrap_or_default();
-        let mut command = Command::new("strace");
-        command.args(["-f", "-qqq", "-o", "/dev/null", "-e"]);
-        command.arg(format!("trace={call}")).args(["-e", fault]);
-        command.arg(program.get_program()).args(program.get_args());
-        for (variable, value) in program.get_envs() {
+    /// Runs it under strace, which writes what `spec` asks for, as `trace=fdatasync`, to `log`, and
+    /// injects faults into system calls, as `inject=fdatasync:error=EIO:when=3`.
+    pub(crate) fn under_strace(self, specs: &[&str], log: &Path) -> Self {
+        let mut strace = vec!["-f", "-qqq"];
+        strace.extend(specs.iter().flat_map(|spec| ["-e", spec]));
+        self.inside("strace", &strace, &[OsStr::new("-o"), log.as_os_str()])
+    }
+
+    /// Lets no file that it writes grow over so many KiB: the write that would is cut short.
+    pub(crate) fn under_size_limit(self, kib: u64) -> Self {
+        let script = "trap '' XFSZ; ulimit -f \"$0\"; exec \"$@\"";
+        self.inside("bash", &["-c", script], &[OsStr::new(&kib.to_string())])
+    }
+
+    /// Runs it as the last arguments of another program.
+    fn inside(self, program: &str, arguments: &[&str], more: &[&OsStr]) -> Self {
+        let inner = self.0.as_std();
+        let mut command = Command::new(program);
+        command.args(arguments).args(more);
+        command.arg(inner.get_program()).args(inner.get_args());
+        for (variable, value) in inner.get_envs() {
             match value {
                 Some(value) => command.env(variable, value),
                 None => command.env_remove(variable),

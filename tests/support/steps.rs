@@ -42,6 +42,12 @@ pub(crate) fn numbered(name: &str, runs: usize) -> impl Iterator<Item = String> 
     (1..=runs).map(move |run| format!("{name}{run}"))
 }
 
+/// How many recoveries are measured of each kind.
+pub(crate) fn recoveries() -> usize {
+    let wanted = std::env::var("OUTBOX_RECOVERIES");
+    wanted.map_or(20, |wanted| wanted.parse().unwrap())
+}
+
 fn percentile(times: &mut [Duration], share: f64) -> Duration {
     times.sort_unstable();
     let rank = (times.len() as f64 * share).ceil() as usize;

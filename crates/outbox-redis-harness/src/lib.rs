@@ -16,7 +16,7 @@ mod wire;
 
 pub use cluster::RedisCluster;
 pub use proxy::{Fault, Proxy};
-pub use server::{RedisServer, SERVER_VARIABLE, free_port};
+pub use server::{DURABLE, RedisServer, SERVER_VARIABLE, free_port};
 pub use shared::{Shared, URL_VARIABLE};
 pub use wire::{Answer, Wire, encode};
 

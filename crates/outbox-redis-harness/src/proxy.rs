@@ -18,6 +18,9 @@ pub enum Fault {
     None,
     /// Passes requests on, and throws replies away: what was asked for happens, and nobody hears.
     SwallowReplies,
+    /// Passes so many pieces of replies on, from now on and of each connection, and is then
+    /// [`Fault::SwallowReplies`]; a small reply is one piece.
+    SwallowRepliesAfter(usize),
     /// As [`Fault::SwallowReplies`], and ends the connection as soon as there is a reply.
     CutAtReply,
     /// Throws everything away; connections stay open: the other side is gone without a word.
@@ -142,7 +145,7 @@ async fn pass(
     fault: watch::Receiver<Fault>,
 ) -> Result<(), BoxError> {
     let mut bytes = vec![0; 1 << 16];
-    let mut lost = false;
+    let (mut lost, mut passed) = (false, 0);
     loop {
         let length = from.read(&mut bytes).await?;
         if length == 0 {
@@ -151,6 +154,10 @@ async fn pass(
         let now = *fault.borrow();
         match (now, way) {
             (Fault::HalfOpen, _) | (Fault::SwallowReplies, Way::Back) => lost = true,
+            (Fault::SwallowRepliesAfter(pieces), Way::Back) => {
+                lost |= passed == pieces;
+                passed += 1;
+            }
             (Fault::CutAtReply, Way::Back) => return Ok(()),
             (Fault::Delay(time), _) => sleep(time).await,
             _ => {}

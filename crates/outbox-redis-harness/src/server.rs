@@ -8,10 +8,15 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 use crate::BoxError;
-use crate::wire::Wire;
+use crate::wire::{Answer, Wire};
 
 /// How long a server may take to answer after it was started, loading its data included.
 const START_TIME: Duration = Duration::from_secs(20);
+
+/// Arguments of a server that keeps what it has acknowledged when it is killed. With its default
+/// `appendfsync everysec` it does not: it answers before it has written anything, for up to two
+/// seconds, as long as the disk is still busy with what it was given before.
+pub const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
 
 /// The variable that names a program in the place of `redis-server`, as `/usr/bin/valkey-server`.
 pub const SERVER_VARIABLE: &str = "OUTBOX_TEST_REDIS_SERVER";
@@ -32,7 +37,7 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts a server with further arguments, as `["--appendonly", "yes"]`, and waits until it
+    /// Starts a server with further arguments, as [`DURABLE`], and waits until it
     /// answers.
     ///
     /// # Errors
@@ -160,7 +165,7 @@ impl RedisServer {
                 return Err(format!("redis-server ended with {status}").into());
             }
             if let Ok(mut wire) = self.wire().await
-                && !wire.command(&["PING"]).await?.is_error("LOADING")
+                && wire.command(&["PING"]).await.is_ok_and(|told| is_up(&told))
             {
                 return Ok(());
             }
@@ -169,6 +174,15 @@ impl RedisServer {
             }
             sleep(Duration::from_millis(5)).await;
         }
+    }
+}
+
+/// Whether a server that has its data answered to `PING`, be it that it refuses. A connection to a port
+/// where nobody listens may come to itself, and then answers with the question.
+fn is_up(answer: &Answer) -> bool {
+    match answer {
+        Answer::Error(_) => !answer.is_error("LOADING"),
+        other => other.text().as_deref() == Some("PONG"),
     }
 }
 
@@ -204,5 +218,19 @@ pub async fn free_port() -> Result<u16, BoxError> {
         if port <= GREATEST_PORT {
             return Ok(port);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_came_to_itself_is_no_server() {
+        let text = |text: &str| Answer::Text(text.into());
+        assert!(is_up(&text("PONG")));
+        assert!(is_up(&Answer::Error("NOAUTH".to_owned())));
+        assert!(!is_up(&Answer::Error("LOADING".to_owned())));
+        assert!(!is_up(&Answer::List(vec![text("PING")])));
     }
 }

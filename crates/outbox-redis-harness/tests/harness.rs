@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outbox_redis_harness::{Answer, BoxError, Fault, Proxy, RedisServer, Shared, Wire};
+use outbox_redis_harness::{Answer, BoxError, DURABLE, Fault, Proxy, RedisServer, Shared, Wire};
 use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_millis(200);
@@ -23,7 +23,7 @@ async fn a_container_is_a_server() -> Result<(), BoxError> {
 
 #[tokio::test]
 async fn a_server_without_a_file_forgets_when_it_is_killed() -> Result<(), BoxError> {
-    for (args, kept) in [(&[][..], false), (&["--appendonly", "yes"], true)] {
+    for (args, kept) in [(&[][..], false), (DURABLE, true)] {
         let mut server = RedisServer::start(args).await?;
         let mut wire = server.wire().await?;
         wire.command(&["SET", "key", "7"]).await?;

@@ -7,11 +7,13 @@
 //! # What Redis keeps
 //! A server keeps what its persistence keeps: with its default settings (no append-only file) a
 //! crash loses everything since the last snapshot, and a failover loses what had not reached the
-//! replica. Turn on `appendonly yes`, keep `maxmemory-policy noeviction`, and keep published
-//! messages in the outbox for a while.
+//! replica. Turn on `appendonly yes`, with `appendfsync always` where even a killed server is to lose
+//! nothing, keep `maxmemory-policy noeviction`, and keep published messages in the outbox for a while.
 
 mod batch;
 mod dedup;
+#[cfg(feature = "dlq")]
+mod dlq;
 mod error;
 mod health;
 mod keys;
@@ -28,6 +30,8 @@ mod time_source;
 mod tls;
 
 pub use dedup::{CompactLayout, DedupLayout, RedisDeduplicationCache};
+#[cfg(feature = "dlq")]
+pub use dlq::{RedisDlqHeap, RedisQuarantine};
 pub use options::{Eviction, RedisOptions};
 pub use publisher::{EntryIds, RedisPublisher, RedisPublisherConfig};
 pub use queue::{RedisGroup, RedisQueue, RedisQueueConfig};

@@ -140,29 +140,18 @@ impl Consumer {
             return Ok(deliveries.into_iter().map(Admitted::unclaimed).collect());
         };
         let ids: Vec<MessageId> = deliveries.iter().map(|d| d.message.id).collect();
-        let claims = match dedup.claim(&ids, self.config.claim_lease, now).await {
-            Ok(claims) => claims,
-            Err(error) => {
-                tracing::warn!(%error, "deduplication cache failed; deliveries are delayed");
-                return Err(deliveries.into_iter().map(Admitted::unclaimed).collect());
+        let problem = match dedup.claim(&ids, self.config.claim_lease, now).await {
+            Ok(claims) if claims.len() == ids.len() => {
+                return Ok(sort_by_claim(deliveries, claims, admission));
             }
+            Ok(claims) => format!("it answered {} claims for {} ids", claims.len(), ids.len()),
+            Err(error) => error.to_string(),
         };
-        let mut fresh = Vec::with_capacity(claims.len());
-        for (delivery, claim) in deliveries.into_iter().zip(claims) {
-            match claim {
-                Claim::Acquired(token) => fresh.push(Admitted {
-                    delivery,
-                    claim: Some(token),
-                }),
-                Claim::Done => admission.decided.push(Decided::duplicate(delivery)),
-                Claim::InProgress { until } => {
-                    admission
-                        .decided
-                        .push(Decided::delayed(Admitted::unclaimed(delivery), until));
-                }
-            }
-        }
-        Ok(fresh)
+        tracing::warn!(
+            problem,
+            "deduplication cache failed; deliveries are delayed"
+        );
+        Err(deliveries.into_iter().map(Admitted::unclaimed).collect())
     }
 
     /// Takes permits for as many of `fresh` as there are, in as few requests as possible.
@@ -315,6 +304,29 @@ impl Consumer {
             );
         }
     }
+}
+
+/// Sorts deliveries by what became of their claims: those that may be handled are answered.
+fn sort_by_claim(
+    deliveries: Vec<Delivery>,
+    claims: Vec<Claim>,
+    admission: &mut Admission,
+) -> Vec<Admitted> {
+    let mut fresh = Vec::with_capacity(claims.len());
+    for (delivery, claim) in deliveries.into_iter().zip(claims) {
+        match claim {
+            Claim::Acquired(token) => fresh.push(Admitted {
+                delivery,
+                claim: Some(token),
+            }),
+            Claim::Done => admission.decided.push(Decided::duplicate(delivery)),
+            Claim::InProgress { until } => {
+                let waits = Decided::delayed(Admitted::unclaimed(delivery), until);
+                admission.decided.push(waits);
+            }
+        }
+    }
+    fresh
 }
 
 fn log_failure(operation: &str, answer: Result<Vec<bool>>) {

@@ -99,14 +99,19 @@ impl KeyGuard {
     }
 
     /// A message of `key` has left its lane; answers those that waited for it, where it was the
-    /// last.
+    /// last, or where the key is held back: it may be free again before the last one has left, and
+    /// what waits must not pass by what went back.
     pub(super) fn leave(&mut self, key: &str) -> VecDeque<Leased> {
+        let blocked = self.is_blocked(key);
         let Some(routed) = self.routed.get_mut(key) else {
             return VecDeque::new();
         };
         routed.held -= 1;
         if routed.held > 0 {
-            return VecDeque::new();
+            return match blocked {
+                true => std::mem::take(&mut routed.deferred),
+                false => VecDeque::new(),
+            };
         }
         self.routed
             .remove(key)

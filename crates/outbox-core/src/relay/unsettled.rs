@@ -10,10 +10,15 @@ use crate::lease::LeaseToken;
 pub(super) struct Unsettled {
     held: BTreeSet<LeaseToken>,
     claimed_again: BTreeSet<LeaseToken>,
+    /// Those claimed since the extension under way began.
+    since_extension: BTreeSet<LeaseToken>,
 }
 
 impl Unsettled {
-    pub(super) fn claimed(&mut self, token: LeaseToken) {
+    pub(super) fn claimed(&mut self, token: LeaseToken, extending: bool) {
+        if extending {
+            self.since_extension.insert(token);
+        }
         if !self.held.insert(token) {
             self.claimed_again.insert(token);
         }
@@ -32,6 +37,14 @@ impl Unsettled {
         self.claimed_again.contains(&token)
     }
 
+    /// Of the tokens that an extension tells as lost, those that are: one that was claimed meanwhile
+    /// may have been back in the outbox when the extension looked.
+    pub(super) fn surely(&mut self, mut lost: Vec<LeaseToken>) -> Vec<LeaseToken> {
+        let since = std::mem::take(&mut self.since_extension);
+        lost.retain(|token| !since.contains(token));
+        lost
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
@@ -40,7 +53,9 @@ impl Unsettled {
         self.held.len()
     }
 
-    pub(super) fn tokens(&self) -> Vec<LeaseToken> {
+    /// All of them, for an extension that begins now.
+    pub(super) fn begin_extension(&mut self) -> Vec<LeaseToken> {
+        self.since_extension.clear();
         self.held.iter().copied().collect()
     }
 }

@@ -25,6 +25,8 @@ use crate::stage::{Recorder, Stage, plain};
 struct Deaf {
     inner: MemoryQueue,
     to_settlements: Arc<AtomicBool>,
+    /// After which time a heartbeat arrives all the same.
+    hears_after: Option<Duration>,
 }
 
 fn deaf<T>(operation: &'static str) -> Result<T> {
@@ -56,8 +58,17 @@ impl Queue for Deaf {
         }
         self.inner.settle(all, now).await
     }
-    async fn extend(&self, _: &[Receipt], _: Duration, _: Timestamp) -> Result<Vec<Receipt>> {
-        deaf("extend")
+    async fn extend(
+        &self,
+        all: &[Receipt],
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<Receipt>> {
+        let Some(way) = self.hears_after else {
+            return deaf("extend");
+        };
+        tokio::time::sleep(way).await;
+        self.inner.extend(all, lease, now).await
     }
     async fn recover_stuck(&self, request: &RecoverRequest) -> Result<DequeueReport> {
         self.inner.recover_stuck(request).await
@@ -67,9 +78,17 @@ impl Queue for Deaf {
     }
 }
 
-/// What a worker made of one task for which its handler takes 8 s, and whose lease ends after 3 s
+/// What a worker made of two tasks for which its handler takes 8 s, and whose leases end after 3 s
 /// each time; settlements are heard after so many seconds.
 async fn handled(seed: u64, heard_after: u32, concurrency: usize) -> (Vec<String>, u64) {
+    handled_while(seed, (heard_after, None), concurrency).await
+}
+
+async fn handled_while(
+    seed: u64,
+    (heard_after, hears_after): (u32, Option<Duration>),
+    concurrency: usize,
+) -> (Vec<String>, u64) {
     let stage = Stage::new(seed);
     stage.enqueue(&[text(0), text(1)]).await;
     let recorder = Recorder::new(8 * SECOND, |_| Ok(()));
@@ -77,6 +96,7 @@ async fn handled(seed: u64, heard_after: u32, concurrency: usize) -> (Vec<String
     let queue = Deaf {
         inner: stage.queue.clone(),
         to_settlements: Arc::clone(&to_settlements),
+        hears_after,
     };
     let config = WorkerConfig {
         concurrency,
@@ -111,4 +131,11 @@ async fn a_worker_that_is_handed_again_what_waits_for_a_place_handles_it_once() 
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_is_handed_again_what_it_has_yet_to_settle_settles_it_once() {
     assert_eq!(handled(63, 20, 32).await, (vec!["0".into(), "1".into()], 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_that_comes_after_its_entry_was_handed_out_again_ends_nothing() {
+    let late = Some(3_500 * Duration::from_millis(1));
+    let handled = handled_while(64, (0, late), 32).await;
+    assert_eq!(handled, (vec!["0".into(), "1".into()], 2));
 }

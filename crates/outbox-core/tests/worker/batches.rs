@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use crate::fixture::text;
@@ -25,6 +26,8 @@ struct Far {
     claims: Mutex<Vec<usize>>,
     completions: Mutex<Vec<usize>>,
     permits: Mutex<Vec<usize>>,
+    /// Whether the next claim leaves an id unanswered.
+    forgetful: AtomicBool,
 }
 
 async fn note(calls: &Mutex<Vec<usize>>, count: usize) {
@@ -41,7 +44,11 @@ impl DeduplicationCache for Far {
         now: Timestamp,
     ) -> Result<Vec<Claim>> {
         note(&self.claims, ids.len()).await;
-        self.cache.claim(ids, lease, now).await
+        let mut claims = self.cache.claim(ids, lease, now).await?;
+        if self.forgetful.swap(false, SeqCst) {
+            claims.pop();
+        }
+        Ok(claims)
     }
 
     async fn complete(
@@ -126,4 +133,17 @@ async fn claims_permits_and_completions_are_asked_for_in_batches() {
         // of them before it lets others go on.
         assert!(calls.len() <= 21, "{what}: {calls:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_that_the_cache_leaves_unanswered_comes_again() {
+    let stage = Stage::new(24);
+    stage.enqueue(&(0..10).map(text).collect::<Vec<_>>()).await;
+    let far = Arc::new(Far::default());
+    far.forgetful.store(true, SeqCst);
+    let recorder = Recorder::healthy();
+    let consumer = Consumer::new(recorder.clone(), ConsumerConfig::default());
+    let drained = stage.drain(consumer.dedup(far as _));
+    let drained = tokio::time::timeout(Duration::from_secs(60), drained).await;
+    assert_eq!(drained.unwrap().tally.done, 10);
 }

@@ -165,6 +165,24 @@ impl Store {
         true
     }
 
+    /// Moves a row that nobody can read to quarantine, in its turn; whether there was one to move.
+    pub(crate) fn set_aside(&mut self, message: usize) -> bool {
+        let row = &mut self.rows[message];
+        let open = matches!(row.standing, Standing::Waiting | Standing::Claimed { .. });
+        row.standing = Standing::Quarantined;
+        open
+    }
+
+    /// Moves an entry that nobody can read to quarantine; whether there was one to move.
+    pub(crate) fn set_entry_aside(&mut self, message: usize) -> bool {
+        let open = |place| matches!(place, Place::Ready | Place::Held { .. });
+        let mut entries = self.entries.iter_mut();
+        let entry = entries.find(|entry| entry.message == message && open(entry.place));
+        entry
+            .map(|entry| entry.place = Place::Quarantined)
+            .is_some()
+    }
+
     /// Gives the lease of `relay` back; whether it had it.
     pub(crate) fn release(&mut self, relay: u64) -> bool {
         if self.owner != Some(relay) {

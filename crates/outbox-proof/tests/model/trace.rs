@@ -54,6 +54,8 @@ impl Replay {
                 ending,
                 took,
             } => self.store.settle(*message as usize, epoch.0, end(*ending)) == *took,
+            Step::SetAside { message } => self.store.set_aside(*message as usize),
+            Step::EntrySetAside { message } => self.store.set_entry_aside(*message as usize),
             Step::Delivered {
                 worker,
                 entry,

@@ -207,7 +207,8 @@ impl Link {
         let line = line
             .as_deref_mut()
             .unwrap_or_else(|poisoned| poisoned.get_mut());
-        if self.shared.closed.load(Ordering::SeqCst) {
+        // It may be closed by now, or replaced by one who was as quick.
+        if self.shared.closed.load(Ordering::SeqCst) || !line.is(silent) {
             fresh.break_off();
             return;
         }

@@ -2,8 +2,14 @@
 //!
 //! `m` is the message's frame. What came back from a failed attempt or a delay has `t`, when it was
 //! enqueued first, `a`, its failed attempts, `f`, when the first of them began, and `h`, the last of
-//! them, each behind its length; `k`, how often it was taken over before it was delayed; and with
-//! several groups `g`, which of them it came back for.
+//! them, each behind its length; `k`, how often it was taken over before it was delayed; with
+//! several groups `g`, which of them it came back for; and what was redriven `r`, how often, and `o`,
+//! its first place.
+//!
+//! In quarantine it has besides `o`, its place in the queue, `l`, when it failed last, and what could
+//! not be read `p`, why, and `raw`, all of its fields. What was counted outside has its last failure's
+//! kind and text as `x` and `p`. What was read in from elsewhere has `i`, the origin in which `o` is a
+//! place, and `q`, when it came to rest.
 
 use bytes::{Buf, Bytes};
 use outbox_core::delivery::{Delivery, Quarantined, Unreadable};
@@ -18,10 +24,10 @@ use crate::link::Reply;
 
 /// An entry as it was read, whatever is in it.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Its id as the server writes it.
-    pub(super) text: Bytes,
-    pub(super) id: EntryId,
+    pub(crate) text: Bytes,
+    pub(crate) id: EntryId,
     /// How often it was taken over since it came into the stream.
     pub(super) takeovers: u32,
     fields: Vec<(Bytes, Bytes)>,
@@ -29,7 +35,7 @@ pub(super) struct Entry {
 
 /// Why an entry is none of ours, or is no more.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Malformed {
+pub(crate) enum Malformed {
     #[error("the entry has no field `{0}`")]
     Missing(&'static str),
     #[error("the field `{0}` is no number")]
@@ -44,7 +50,7 @@ pub(super) enum Malformed {
 
 impl Entry {
     /// The entries in the list `reply`; those without fields were deleted, and are left out.
-    pub(super) fn list(reply: Reply) -> Result<Vec<Self>, Fault> {
+    pub(crate) fn list(reply: Reply) -> Result<Vec<Self>, Fault> {
         let read = reply.list()?.into_iter().filter(|entry| !entry.is_null());
         read.map(Self::read).collect()
     }
@@ -69,7 +75,7 @@ impl Entry {
         })
     }
 
-    fn field(&self, name: &str) -> Option<&Bytes> {
+    pub(crate) fn field(&self, name: &str) -> Option<&Bytes> {
         let mut fields = self.fields.iter();
         fields
             .find(|(field, _)| *field == name)
@@ -89,7 +95,7 @@ impl Entry {
         self.field("g").is_some_and(|of| *of != group)
     }
 
-    fn message(&self) -> Result<Message, Malformed> {
+    pub(crate) fn message(&self) -> Result<Message, Malformed> {
         let packed = self.field("m").ok_or(Malformed::Missing("m"))?;
         Ok(frame::read(packed)?)
     }
@@ -99,7 +105,7 @@ impl Entry {
         u32::try_from(count).map_err(|_| Malformed::Number(name))
     }
 
-    fn history(&self) -> Result<Vec<AttemptRecord>, Malformed> {
+    pub(crate) fn history(&self) -> Result<Vec<AttemptRecord>, Malformed> {
         let mut rest = self.field("h").cloned().unwrap_or_default();
         let mut history = Vec::new();
         while !rest.is_empty() {
@@ -138,30 +144,41 @@ impl Entry {
         }
     }
 
+    /// The text of a field, whatever is in it.
+    pub(crate) fn text_of(&self, name: &str) -> Option<String> {
+        let field = self.field(name)?;
+        Some(String::from_utf8_lossy(field).into_owned())
+    }
+
+    /// The moment in a field, where it is one.
+    pub(crate) fn moment_of(&self, name: &'static str) -> Option<Timestamp> {
+        let micros = self.number(name).ok().flatten();
+        micros.map(Timestamp::from_micros)
+    }
+
     /// The record in an entry of the quarantine.
-    pub(super) fn quarantined(&self) -> Quarantined {
-        let text = |name| {
-            self.field(name)
-                .map(|text| String::from_utf8_lossy(text).into_owned())
-        };
-        let moment = |name| self.number(name).ok().flatten().map(Timestamp::from_micros);
+    pub(crate) fn quarantined(&self) -> Quarantined {
         let history = self.history().unwrap_or_default();
-        let last = history.last().cloned();
-        let last_failed_at = moment("l").unwrap_or_default();
-        let (kind, error) = match last {
-            Some(failure) => (failure.kind, failure.error),
-            None => ("unreadable".to_owned(), text("p").unwrap_or_default()),
+        let last = history.last();
+        let last_failed_at = self.moment_of("l").or(last.map(|last| last.at));
+        let last_failed_at = last_failed_at.unwrap_or_default();
+        let problem = self.text_of("p");
+        let kind = match (self.text_of("x"), &problem, last) {
+            (Some(kind), _, _) => kind,
+            (None, None, Some(last)) => last.kind.clone(),
+            _ => "unreadable".to_owned(),
         };
+        let error = problem.or(last.map(|last| last.error.clone()));
         Quarantined {
-            place: text("o").unwrap_or_else(|| self.id.to_string()),
+            place: self.text_of("o").unwrap_or_else(|| self.id.to_string()),
             message: self.message().ok(),
             attempts: self.count("a").unwrap_or(0),
-            history,
-            first_failed_at: moment("f").unwrap_or(last_failed_at),
+            first_failed_at: self.moment_of("f").unwrap_or(last_failed_at),
             last_failed_at,
             kind,
-            error,
-            redrives: 0,
+            error: error.unwrap_or_default(),
+            redrives: self.count("r").unwrap_or(0),
+            history,
         }
     }
 }

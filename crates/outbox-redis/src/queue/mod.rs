@@ -8,10 +8,12 @@
 mod config;
 mod dequeue;
 mod enqueue;
-mod entry;
+pub(crate) mod entry;
 mod extend;
 mod groups;
 mod health;
+#[cfg(feature = "dlq")]
+mod letters;
 mod parts;
 mod port;
 mod recover;

@@ -3,7 +3,7 @@ use crate::keys::Keys;
 /// The keys of a queue, in the order in which every script has them.
 #[derive(Clone, Debug)]
 pub(super) struct Parts {
-    all: [String; 9],
+    all: [String; 10],
     groups: String,
 }
 
@@ -21,12 +21,13 @@ impl Parts {
                 of_group("bell"),
                 of_group("quarantine"),
                 keys.part("seen"),
+                of_group("back"),
             ],
             groups: keys.part("groups"),
         }
     }
 
-    pub(super) fn all(&self) -> [&str; 9] {
+    pub(super) fn all(&self) -> [&str; 10] {
         self.all.each_ref().map(String::as_str)
     }
 
@@ -47,7 +48,8 @@ impl Parts {
 
     /// What is noted for the group, but its quarantine.
     pub(super) fn of_group(&self) -> impl Iterator<Item = &str> {
-        self.all[1..7].iter().map(String::as_str)
+        let noted = self.all[1..7].iter().chain(&self.all[9..]);
+        noted.map(String::as_str)
     }
 
     /// What could not be delivered.

@@ -8,6 +8,7 @@ macro_rules! script {
         Script::new(concat!(
             include_str!("../scripts/moment.lua"),
             include_str!("../scripts/queue/prelude.lua"),
+            include_str!("../scripts/queue/back.lua"),
             include_str!("../scripts/queue/groups.lua"),
             include_str!(concat!("../scripts/queue/", $name, ".lua"))
         ))
@@ -17,6 +18,7 @@ macro_rules! script {
             "#!lua flags=allow-oom\n",
             include_str!("../scripts/moment.lua"),
             include_str!("../scripts/queue/prelude.lua"),
+            include_str!("../scripts/queue/back.lua"),
             include_str!("../scripts/queue/groups.lua"),
             include_str!(concat!("../scripts/queue/", $name, ".lua"))
         ))

@@ -41,22 +41,28 @@ local function add(i)
     last = call('XADD', stream, '*', 'm', ARGV[4 + count + i])
     added = added + 1
 end
-if not again and room >= count and call('SADD', present, unpack(ids)) == count then
+-- An id is noted once its message is there: what is refused halfway, as by an access rule, may come
+-- twice, and is not lost.
+local plain, met = not again and room >= count, {}
+for i = 1, count do
+    plain = plain and not met[ids[i]]
+    met[ids[i]] = true
+end
+if plain then
     for i = 1, count do
         add(i)
     end
+    call('SADD', present, unpack(ids))
     fit = count
 else
-    -- Some are known, come twice in the batch, or do not fit. Where only the last is so, all that
-    -- is new in it was noted just now.
-    local noted = not again and room >= count
+    -- Some are known, come twice in the batch, or do not fit.
     local seen = {}
     for i = 1, count do
         local id = ids[i]
         if not (again and again[i]) and not seen[id] then
             if room <= 0 then break end
-            if not noted then call('SADD', present, id) end
             add(i)
+            call('SADD', present, id)
             room = room - 1
         end
         seen[id] = true

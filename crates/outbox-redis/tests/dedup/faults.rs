@@ -2,7 +2,7 @@
 
 use outbox_core::OutboxError;
 use outbox_redis::RedisOptions;
-use outbox_redis_harness::{Fault, Proxy};
+use outbox_redis_harness::{DURABLE, Fault, Proxy};
 use tokio::time::{Instant, sleep};
 
 use super::*;
@@ -31,7 +31,7 @@ async fn claim_again(cache: &RedisDeduplicationCache, id: MessageId) -> Result<C
 #[tokio::test]
 async fn what_a_killed_server_has_on_its_disk_it_remembers_and_nothing_else() -> Tested {
     for layout in LAYOUTS {
-        for (args, kept) in [(&["--appendonly", "yes"][..], true), (&[], false)] {
+        for (args, kept) in [(DURABLE, true), (&[], false)] {
             let mut scene = Scene::new(args, layout).await?;
             let ids = ids(2);
             scene.process(&ids[..1]).await?;

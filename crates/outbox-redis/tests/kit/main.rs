@@ -5,6 +5,8 @@ use std::sync::Arc;
 use outbox_core::testing::{DedupHarness, Kit, QueueHarness, dedup_cases, queue_cases};
 
 mod dedup;
+#[cfg(feature = "dlq")]
+mod dlq;
 mod dump;
 mod queue;
 mod rate_limit;
@@ -18,8 +20,10 @@ fn main() -> ExitCode {
         ..Default::default()
     });
     let queue = fan_out.capabilities();
-    Kit::new("redis")
-        .queue(queue::RedisHarness::default())
+    let kit = Kit::new("redis");
+    #[cfg(feature = "dlq")]
+    let kit = dlq::with_both(kit);
+    kit.queue(queue::RedisHarness::default())
         .with("queue-fan-out", fan_out, &queue, queue_cases())
         .dedup(dedup::RedisHarness::plain())
         .with("dedup-compact", compact, &capabilities, dedup_cases())

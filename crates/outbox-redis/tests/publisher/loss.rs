@@ -3,7 +3,7 @@ use std::sync::Arc;
 use outbox_core::ports::Outbox;
 use outbox_core::time::Timestamp;
 use outbox_redis::EntryIds;
-use outbox_redis_harness::RedisServer;
+use outbox_redis_harness::{DURABLE, RedisServer};
 
 use crate::scene::{BOTH, Scene, Tested, answers, append, assert_whole, messages, outbox, relay};
 
@@ -65,7 +65,7 @@ async fn what_a_server_has_lost_since_its_snapshot_is_published_again_and_nothin
 async fn a_server_that_keeps_an_append_only_file_loses_nothing_and_is_sent_nothing_twice() -> Tested
 {
     for ids in BOTH {
-        let mut server = RedisServer::start(&["--appendonly", "yes"]).await?;
+        let mut server = RedisServer::start(DURABLE).await?;
         let scene = Scene::on(&server, ids);
         let outbox = outbox();
         let publisher = Arc::new(scene.publisher().await?.replaying(outbox.clone()));

@@ -240,6 +240,46 @@ async fn a_key_of_another_type_is_told_and_costs_no_attempt() -> Tested {
 }
 
 #[tokio::test]
+async fn what_a_server_does_not_permit_or_has_no_room_for_costs_no_attempt() -> Tested {
+    for ids in BOTH {
+        let server = RedisServer::start(&[]).await?;
+        let scene = Scene::on(&server, ids);
+        let publisher = scene.publisher().await?;
+        assert_eq!(answers(&publisher, &messages([1])).await, ["ok"]);
+        let mut wire = server.wire().await?;
+        let blows: [([&[&str]; 2], &str); 2] = [
+            (
+                [
+                    &["CONFIG", "SET", "maxmemory", "1"],
+                    &["CONFIG", "SET", "maxmemory", "0"],
+                ],
+                "the memory of",
+            ),
+            (
+                [
+                    &["ACL", "SETUSER", "default", "-xadd"],
+                    &["ACL", "SETUSER", "default", "+xadd"],
+                ],
+                "does not permit",
+            ),
+        ];
+        for ([blow, relief], part) in blows {
+            wire.command(blow).await?;
+            let told = publisher.publish(&messages([2])).await;
+            let Err(error @ PublishError::Unavailable { .. }) = &told[0] else {
+                panic!("{told:?}");
+            };
+            assert!(error.to_string().contains(part), "{error}");
+            wire.command(relief).await?;
+        }
+        assert_eq!(answers(&publisher, &messages([2])).await, ["ok"]);
+        assert_eq!(scene.sequences().await?, [1, 2], "{ids:?}");
+        assert_eq!(publisher.losses(), 0);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_outbox_is_relayed_in_commit_order() -> Tested {
     for ids in BOTH {
         let scene = Scene::shared(ids).await?;

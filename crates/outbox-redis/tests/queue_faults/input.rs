@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use outbox_core::ports::Queue;
+use outbox_core::error::PublishError;
+use outbox_core::ports::{DeliveryOutcome, Queue};
 use outbox_core::time::{Clock, SystemClock};
+use outbox_redis::{RedisOptions, RedisQueue, RedisQueueConfig, RedisStore};
 use outbox_redis_harness::RedisServer;
 
-use crate::scene::{STREAM, Tested, enqueue_all, messages, queue_at, request, worker};
+use crate::scene::{
+    STREAM, Tested, enqueue_all, handle_all, messages, queue_at, request, settlements, worker,
+};
 
 #[tokio::test]
 async fn a_key_of_another_type_is_named() -> Tested {
@@ -45,5 +49,81 @@ async fn an_entry_that_is_not_ours_is_quarantined_by_itself() -> Tested {
     let record = &queue.quarantined(10).await?[0];
     assert_eq!(record.kind, "unreadable");
     assert!(record.error.contains("no field `m`"), "{record:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_beside_the_stream_is_named_and_loses_nothing() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let queue = queue_at(&server.url()).await?;
+    let mut wire = server.wire().await?;
+    for part in ["held", "holds", "counts", "delayed", "returned", "bell"] {
+        let key = format!("outbox:{{tasks}}:workers:{part}");
+        enqueue_all(&queue, &messages(0..3)).await?;
+        wire.command(&["SET", &key, "mine"]).await?;
+        let asked = request(worker(), Duration::ZERO);
+        let told = match queue.dequeue(&asked).await {
+            Err(error) => error,
+            Ok(report) => {
+                let due_at = SystemClock.now() + Duration::from_secs(60);
+                let later = DeliveryOutcome::Delay { due_at };
+                let later = settlements(&report.deliveries, &later);
+                let settled = queue.settle(&later, SystemClock.now()).await;
+                settled.err().ok_or_else(|| format!("{part} is a text"))?
+            }
+        };
+        let text = told.to_string();
+        assert!(
+            !told.is_transient() && text.contains("another type"),
+            "{part}: {text}"
+        );
+        wire.command(&["DEL", &key]).await?;
+        assert_eq!(handle_all(&queue).await?.len(), 3, "{part}");
+        wire.command(&["FLUSHALL"]).await?;
+        handle_all(&queue).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_command_that_is_not_permitted_is_named_and_loses_nothing() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let (queue, batch) = (queue_at(&server.url()).await?, messages(0..3));
+    enqueue_all(&queue, &batch).await?;
+    let mut wire = server.wire().await?;
+    for (user, rule) in [
+        ("no-add", "-xadd"),
+        ("no-read", "-xreadgroup"),
+        ("no-end", "-xdel"),
+    ] {
+        wire.command(&[
+            "ACL", "SETUSER", user, "on", ">pw", "~*", "&*", "+@all", rule,
+        ])
+        .await?;
+        let options = RedisOptions::new(server.url()).user(user, "pw");
+        let store = RedisStore::open_with(options).await?;
+        let limited = RedisQueue::open(&store, RedisQueueConfig::default()).await?;
+        let told = match user {
+            "no-add" => {
+                let answer = limited.enqueue(&messages(3..4)).await.remove(0);
+                let Err(error @ PublishError::Unavailable { .. }) = answer else {
+                    return Err(format!("{answer:?}").into());
+                };
+                error.to_string()
+            }
+            "no-read" => {
+                let read = limited.dequeue(&request(worker(), Duration::ZERO)).await;
+                read.err().ok_or("it is not permitted")?.to_string()
+            }
+            _ => {
+                let held = limited.dequeue(&request(worker(), Duration::ZERO)).await?;
+                let done = settlements(&held.deliveries, &DeliveryOutcome::Done);
+                let settled = limited.settle(&done, SystemClock.now()).await;
+                settled.err().ok_or("it is not permitted")?.to_string()
+            }
+        };
+        assert!(told.contains("does not permit"), "{user}: {told}");
+    }
+    assert_eq!(handle_all(&queue).await?.len(), 3);
     Ok(())
 }

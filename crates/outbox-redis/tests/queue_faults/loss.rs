@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use outbox_core::ports::{DeliveryOutcome, Health, HealthCheck, Queue};
 use outbox_core::time::{Clock, SystemClock};
-use outbox_redis_harness::RedisServer;
+use outbox_redis_harness::{DURABLE, RedisServer};
 use tokio::time::{Instant, sleep};
 
 use crate::scene::{
@@ -15,7 +15,7 @@ use crate::scene::{
 
 #[tokio::test]
 async fn a_killed_server_with_a_file_loses_nothing() -> Tested {
-    let mut server = RedisServer::start(&["--appendonly", "yes"]).await?;
+    let mut server = RedisServer::start(DURABLE).await?;
     let queue = queue_at(&server.url()).await?;
     let batch = messages(0..200);
     enqueue_all(&queue, &batch).await?;

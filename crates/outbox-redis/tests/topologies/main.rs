@@ -1,6 +1,7 @@
 //! Clusters, Sentinel groups and encrypted connections, on real servers.
 
 mod cluster;
+mod publisher;
 mod queue;
 mod sentinel;
 #[cfg(feature = "tls")]

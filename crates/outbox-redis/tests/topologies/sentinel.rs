@@ -60,6 +60,10 @@ impl Group {
         format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main")
     }
 
+    pub(crate) fn replica(&self) -> &RedisServer {
+        &self.replica
+    }
+
     /// Waits until the replica has what was written.
     pub(crate) async fn is_synced(&self) -> Tested {
         let mut wire = self.primary.wire().await?;

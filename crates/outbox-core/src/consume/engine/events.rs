@@ -213,16 +213,17 @@ impl Engine<'_> {
             return;
         }
         tracing::warn!(deliveries = lost.len(), "deliveries lost to another worker");
-        let lost: std::collections::BTreeSet<EntryId> = lost.iter().map(|r| r.entry).collect();
+        // By receipt: an entry that was handed out again meanwhile is still ours.
+        let lost: std::collections::HashSet<&Receipt> = lost.iter().collect();
         let before = self.ready.len();
         self.ready
-            .retain(|delivery| !lost.contains(&delivery.receipt.entry));
+            .retain(|delivery| !lost.contains(&delivery.receipt));
         let mut dropped = before - self.ready.len();
         let handled: Vec<EntryId> = self
             .running
-            .keys()
-            .filter(|entry| lost.contains(entry))
-            .copied()
+            .iter()
+            .filter(|(_, running)| lost.contains(&running.receipt))
+            .map(|(entry, _)| *entry)
             .collect();
         for entry in handled {
             let abort = self

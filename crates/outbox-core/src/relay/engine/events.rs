@@ -101,7 +101,7 @@ impl Engine<'_> {
         }
         let mut untimely = Vec::new();
         for leased in report.leased {
-            self.unsettled.claimed(leased.token);
+            self.unsettled.claimed(leased.token, self.busy.extending);
             self.take_in(leased, &mut untimely);
         }
         self.report.released += if self.stopping.is_some() {
@@ -161,6 +161,7 @@ impl Engine<'_> {
     fn on_extended(&mut self, until: Timestamp, report: Result<Vec<LeaseToken>>) {
         let now = self.relay.clock.now();
         self.timers.heartbeat = Some(now + self.relay.config.lease / 3);
+        let report = report.map(|lost| self.unsettled.surely(lost));
         match report {
             Ok(lost) => {
                 self.lease_until = until;

@@ -55,7 +55,7 @@ impl Engine<'_> {
             return;
         }
         self.busy.extending = true;
-        let tokens = self.unsettled.tokens();
+        let tokens = self.unsettled.begin_extension();
         let until = now + self.relay.config.lease;
         let outbox = &self.relay.outbox;
         let extend = async move { Event::Extended(until, outbox.extend(&tokens, until).await) };

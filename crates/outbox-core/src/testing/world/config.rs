@@ -29,6 +29,10 @@ pub struct FaultRates {
     pub jumps: u32,
     /// A handler fails, panics, or hangs.
     pub handler: u32,
+    /// A publisher panics, answers too few results, or calls the relay stale.
+    pub plug_in: u32,
+    /// A row or an entry becomes unreadable.
+    pub damage: u32,
 }
 
 impl FaultRates {
@@ -44,6 +48,8 @@ impl FaultRates {
         pauses: 0,
         jumps: 0,
         handler: 0,
+        plug_in: 0,
+        damage: 0,
     };
 }
 
@@ -90,6 +96,11 @@ pub struct Scenario {
     pub keep_published: bool,
     /// The most entries that the queue takes.
     pub high_water: usize,
+    /// How many destinations topics are routed to, each with outages of its own, all of them doors
+    /// to the same queue; 1, which means no routing, by default.
+    pub destinations: u64,
+    /// Whether every message goes to a second place besides, which only remembers it.
+    pub mirrored: bool,
     /// Permits of the workers' limiter in each second; no limiter where `None`.
     pub limit: Option<u32>,
 }
@@ -120,6 +131,8 @@ impl Scenario {
             retry: draw.retry(),
             keep_published: draw.below(3) == 0,
             high_water: draw.one_of(&[1_000, 1_000, 12]),
+            destinations: draw.one_of(&[1, 1, 3]),
+            mirrored: draw.below(4) == 0,
             limit: draw.one_of(&[None, None, Some(20)]),
         }
     }
@@ -157,6 +170,8 @@ impl Draw {
             pauses: self.rate(10),
             jumps: self.rate(5),
             handler: self.rate(150),
+            plug_in: self.rate(40),
+            damage: self.rate(4),
         }
     }
 

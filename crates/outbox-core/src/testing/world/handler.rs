@@ -9,6 +9,7 @@ use super::config::Guard;
 use super::ledger::Poison;
 use super::outbox::SimOutbox;
 use super::process::Process;
+use super::publisher::topic;
 use crate::delivery::Delivery;
 use crate::error::HandlerError;
 use crate::id::MessageId;
@@ -95,7 +96,7 @@ impl SimHandler {
         let message = &delivery.message;
         let follows = message.headers.get(FOLLOWED).is_some();
         let payload = format!("follows {}", message.id);
-        let follower = NewMessage::new("sim", payload).ordering_key("key-0");
+        let follower = NewMessage::new(topic(0), payload).ordering_key("key-0");
         let followers = if follows { vec![follower] } else { Vec::new() };
         let drafted = self.outbox.draft(&followers).await;
         let (open, report) = drafted.map_err(HandlerError::retry)?;

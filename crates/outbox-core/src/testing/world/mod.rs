@@ -2,9 +2,11 @@
 //! ports that fail as real ones do. One seed decides everything.
 //!
 //! Calls fail before their effect and after it, are slow, hang, take effect when their caller is
-//! gone, and take only a part of a batch. Processes die at any of their awaits and begin anew, stand
-//! still until their leases are gone and run on, and have clocks that jump. After every step the
-//! rules of the contract are checked, and once the faults have stopped, everything has to end well:
+//! gone, and take only a part of a batch. Publishers panic and answer nonsense, rows and entries become
+//! unreadable. Topics go to destinations that are away at different times, and some worlds send
+//! everything to two places. Processes die at any of their awaits and begin anew, stand still until
+//! their leases are gone and run on, and have clocks that jump. After every step the rules of the
+//! contract are checked, and once the faults have stopped, everything has to end well:
 //!
 //! - nothing committed is lost, and nothing that was not committed is seen;
 //! - each ordering key keeps its order, and nothing comes before its time;
@@ -38,6 +40,7 @@ mod ledger;
 mod outbox;
 mod process;
 mod produce;
+mod publisher;
 mod queue;
 mod run;
 mod step;

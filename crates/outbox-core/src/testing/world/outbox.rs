@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 
-use super::ledger::{Ledger, Poison};
+use super::ledger::{self, Ledger, Poison};
 use super::trouble::{Trouble, fault};
 use crate::error::Result;
 use crate::id::{MessageId, WorkerId};
@@ -92,7 +92,19 @@ impl SimOutbox {
         Ok((open, report))
     }
 
+    /// Makes a row unreadable, now and then.
+    fn damage(&self) {
+        if self.trouble.strikes(self.trouble.rates().damage) {
+            let committed = self.ledger.read(ledger::Books::committed_so_far);
+            let number = self.trouble.below(committed.into());
+            if self.inner.corrupt(Sequence(number + 1)) {
+                self.ledger.write(|books, _| books.row_damaged(number));
+            }
+        }
+    }
+
     async fn claim_now(&self, request: &ClaimRequest) -> Result<ClaimReport> {
+        self.damage();
         let report = self.inner.claim(request).await?;
         {
             let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,6 +7,7 @@ use super::config::Scenario;
 use super::handler::FOLLOWED;
 use super::outbox::{POISON, SimOutbox};
 use super::process::Process;
+use super::publisher::topic;
 use super::trouble::Trouble;
 use crate::id::Entropy;
 use crate::message::NewMessage;
@@ -32,8 +33,11 @@ pub(super) fn message(
     trouble: &Trouble,
     (config, now): (&Scenario, Timestamp),
 ) -> NewMessage {
-    let mut message = NewMessage::new("sim", format!("message {number}"))
-        .idempotency_key(format!("once {number}"));
+    let mut message = NewMessage::new(
+        topic(trouble.below(config.destinations)),
+        format!("message {number}"),
+    )
+    .idempotency_key(format!("once {number}"));
     if trouble.below(5) > 0 {
         let key = trouble.below(config.keys as u64);
         message = message.ordering_key(format!("key-{key}"));
@@ -89,7 +93,7 @@ impl Source {
     async fn transact(&self, batch: &[NewMessage]) -> bool {
         let trouble = &self.outbox.trouble;
         if trouble.below(5) == 0 {
-            let never = [NewMessage::new("sim", "never committed").ordering_key("key-0")];
+            let never = [NewMessage::new(topic(0), "never committed").ordering_key("key-0")];
             let drafted = self.outbox.draft(&never).await;
             sleep(trouble.up_to(Duration::from_millis(50))).await;
             drop(drafted);

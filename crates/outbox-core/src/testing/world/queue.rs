@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::ledger::{Ledger, Poison};
-use super::trouble::{Outages, Trouble};
+use super::trouble::Trouble;
 use crate::error::{PublishError, Result};
 use crate::lease::Receipt;
 use crate::memory::MemoryQueue;
@@ -25,7 +25,6 @@ pub(super) struct SimQueue {
     pub(super) inner: MemoryQueue,
     pub(super) ledger: Arc<Ledger>,
     pub(super) trouble: Arc<Trouble>,
-    pub(super) outages: Arc<Outages>,
 }
 
 impl SimQueue {
@@ -72,7 +71,19 @@ impl SimQueue {
         result
     }
 
+    /// Makes an entry unreadable, now and then.
+    fn damage(&self) {
+        if self.trouble.strikes(self.trouble.rates().damage) {
+            let draw = |end| self.trouble.below(end);
+            let id = self.ledger.read(|books| books.any_message(draw));
+            if let Some(id) = id.filter(|id| self.inner.corrupt(*id)) {
+                self.ledger.write(|books, _| books.entry_damaged(id));
+            }
+        }
+    }
+
     async fn dequeue_now(&self, request: &DequeueRequest) -> Result<DequeueReport> {
+        self.damage();
         let began = Instant::now();
         let report = self.inner.dequeue(request).await?;
         let moment = request.now + began.elapsed();
@@ -87,6 +98,10 @@ impl SimQueue {
     }
 
     fn note(&self, report: &DequeueReport, times: (Timestamp, Timestamp)) {
+        for unreadable in &report.unreadable {
+            self.ledger
+                .write(|books, now| books.entry_set_aside(now, &unreadable.place, times.0));
+        }
         for delivery in &report.deliveries {
             self.ledger
                 .write(|books, now| books.delivered(now, delivery, times));
@@ -133,15 +148,11 @@ impl Queue for SimQueue {
 
     async fn enqueue(&self, messages: &[Message]) -> Vec<Result<Enqueued, PublishError>> {
         self.ledger.count_call();
-        self.ledger.write(|books, _| books.sending(messages));
         let unavailable = || {
             messages
                 .iter()
                 .map(|_| Err(PublishError::unavailable("away")))
         };
-        if self.trouble.is_on() && self.outages.is_away() {
-            return unavailable().collect();
-        }
         let far = || {
             let (me, messages) = (self.clone(), messages.to_vec());
             async move { me.enqueue_now(&messages).await }.boxed()

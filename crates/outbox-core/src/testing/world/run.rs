@@ -11,9 +11,10 @@ use super::ledger::{Breach, Ledger, Remains};
 use super::outbox::SimOutbox;
 use super::process::Process;
 use super::produce::{Source, message};
+use super::publisher::Ways;
 use super::queue::SimQueue;
 use super::step::Step;
-use super::trouble::{Outages, Trouble};
+use super::trouble::Trouble;
 use crate::consume::{Consumer, ConsumerConfig, Semantics, Worker};
 use crate::error::Result;
 use crate::id::Entropy;
@@ -22,8 +23,7 @@ use crate::memory::{
     MemoryQueueConfig,
 };
 use crate::policy::Quota;
-use crate::ports::{Clock, Handler, Outbox, Publisher, Queue};
-use crate::publish::QueuePublisher;
+use crate::ports::{Clock, Handler, Outbox, Queue};
 use crate::relay::Relay;
 use crate::signal::Shutdown;
 use crate::time::{Timestamp, TokioClock};
@@ -34,6 +34,9 @@ const BEGINNING: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 /// How long after the last fault a process may still stand still, or wait in a call that a clock
 /// which had jumped has begun.
 const AFTERMATH: Duration = Duration::from_secs(45);
+
+/// How often what outbox, queue and quarantine hold is compared with what has to be there.
+const CENSUS: Duration = Duration::from_secs(1);
 
 /// How soon a message that is committed in an idle world has to be handled.
 const PROMPT: Duration = Duration::from_secs(2);
@@ -52,6 +55,7 @@ pub(super) struct Parts {
     ledger: Arc<Ledger>,
     outbox: SimOutbox,
     queue: SimQueue,
+    ways: Ways,
     cache: MemoryDeduplicationCache,
     limiter: Option<MemoryGcraLimiter>,
     inbox: Inbox,
@@ -84,14 +88,15 @@ impl Parts {
         let limit = config.limit;
         let quota = |permits| Quota::new(permits, Duration::from_secs(1), permits);
         let limiter = limit.map(quota).transpose()?.map(MemoryGcraLimiter::new);
+        let queue = SimQueue {
+            inner: MemoryQueue::new(queue, server),
+            ledger: Arc::clone(&ledger),
+            trouble: Arc::clone(&trouble),
+        };
         Ok(Self {
             outbox: SimOutbox::new(outbox, Arc::clone(&ledger), Arc::clone(&trouble)),
-            queue: SimQueue {
-                inner: MemoryQueue::new(queue, server),
-                ledger: Arc::clone(&ledger),
-                outages: Arc::new(Outages::drawn(&trouble, 2, config.mayhem)),
-                trouble: Arc::clone(&trouble),
-            },
+            ways: Ways::new(&queue, &ledger, &trouble),
+            queue,
             clock,
             entropy,
             trouble,
@@ -112,10 +117,11 @@ impl Parts {
     }
 
     fn relay(&self, process: &Process) -> Result<Relay> {
-        let publisher: Arc<dyn Publisher> = Arc::new(QueuePublisher::new(self.queue()));
+        let clock: Arc<dyn Clock> = process.clock.clone();
+        let publisher = self.ways.publisher(&clock, &self.entropy)?;
         let outbox: Arc<dyn Outbox> = Arc::new(self.outbox.clone());
         let relay = Relay::new(outbox, publisher, self.config.relay.clone())?;
-        Ok(relay.driven_by(process.clock.clone(), self.entropy.clone()))
+        Ok(relay.driven_by(clock, self.entropy.clone()))
     }
 
     fn queue(&self) -> Arc<dyn Queue> {
@@ -227,7 +233,12 @@ impl Parts {
     /// stopped.
     pub(super) async fn run(self: &Arc<Self>) -> Result<Duration, Breach> {
         let (mut processes, mut producers) = self.start().map_err(broken)?;
-        self.wait(self.config.mayhem, || false).await?;
+        let end = Instant::now() + self.config.mayhem;
+        while Instant::now() < end {
+            self.wait(CENSUS.min(end - Instant::now()), || false)
+                .await?;
+            self.check_places().await?;
+        }
         self.trouble.stop();
         self.ledger.note(Step::Calm);
         let calm = Instant::now();

@@ -67,6 +67,21 @@ pub enum Step {
         /// Whether that took effect; the lease was lost where not.
         took: bool,
     },
+    /// An unreadable row was moved to the outbox's quarantine.
+    SetAside {
+        /// Its message.
+        message: Number,
+    },
+    /// An unreadable entry was moved to the queue's quarantine.
+    EntrySetAside {
+        /// Its message.
+        message: Number,
+    },
+    /// A message was sent to the second place of a world that has one.
+    Mirrored {
+        /// The message.
+        message: Number,
+    },
     /// A worker was handed an entry.
     Delivered {
         /// The worker's incarnation.

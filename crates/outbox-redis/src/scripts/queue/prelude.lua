@@ -1,6 +1,6 @@
 -- What every script of a queue begins with: its keys, the group, and the present moment.
 -- Moments and durations are microseconds.
-local STREAM, HELD, HOLDS, COUNTS, DELAYED, RETURNED, BELL, QUARANTINE, SEEN = unpack(KEYS)
+local STREAM, HELD, HOLDS, COUNTS, DELAYED, RETURNED, BELL, QUARANTINE, SEEN, BACK = unpack(KEYS)
 local GROUP, NOW, LATER = ARGV[1], moment(ARGV[2])
 
 -- The most arguments that are handed to one command.
@@ -65,6 +65,9 @@ end
 
 -- Notes that the owner holds these entries, and answers the token of the delivery.
 local function hold(owner, lease, ids)
+  -- Fails before anything was written where this key is of another type: what is held without a hold
+  -- would never be taken over.
+  redis.call('ZCARD', HOLDS)
   local ends = digits(NOW + lease)
   local token = digits(redis.call('HINCRBY', COUNTS, 'token', 1))
   local value, pairs_of = owner .. token .. '|' .. ends, {}
@@ -99,20 +102,4 @@ local function next_expiry(owner)
     end
     from = from + 100
   end
-end
-
--- Moves entries whose time has come back into the stream, at most 100, so that nobody waits long
--- for the server; how many, and when the next is due.
-local function move_due()
-  local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', NOW, 'LIMIT', 0, 100)
-  for _, id in ipairs(due) do
-    local fields = redis.call('HGET', RETURNED, id)
-    if fields then
-      redis.call('XADD', STREAM, '*', unpack(cmsgpack.unpack(fields)))
-    end
-    redis.call('HDEL', RETURNED, id)
-    redis.call('ZREM', DELAYED, id)
-  end
-  local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
-  return #due, first[2] and digits(tonumber(first[2])) or ''
 end

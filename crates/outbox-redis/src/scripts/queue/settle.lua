@@ -42,6 +42,7 @@ for at, value in ipairs(held_of(ids)) do
 end
 
 -- Fails before anything was written where a key is of another type.
+redis.call('HLEN', BACK)
 if not plain then
   redis.call('ZCARD', DELAYED)
   redis.call('HLEN', RETURNED)
@@ -49,52 +50,41 @@ if not plain then
   redis.call('XLEN', BELL)
 end
 
--- The fields of an entry by their names, with when it was enqueued among them.
-local function record_of(id, fields)
-  local record = {}
-  for at = 1, #fields, 2 do
-    record[fields[at]] = fields[at + 1]
+-- The last ones of a history, whose records stand each behind its length, so that one more fits.
+local function cut(history)
+  local starts, from = {}, 1
+  while from <= #history do
+    starts[#starts + 1] = from
+    from = from + 4 + struct.unpack('<I4', history, from)
   end
-  record.t = record.t or string.match(id, '^%d+') .. '000'
-  return record
+  return #starts < HISTORY and history or string.sub(history, starts[#starts - HISTORY + 2])
 end
 
-local function fields_of(record)
-  local fields = {}
-  for name, value in pairs(record) do
-    fields[#fields + 1] = name
-    fields[#fields + 1] = value
-  end
-  return fields
-end
-
--- Notes one more failed attempt, which ends the count of takeovers; the history keeps its last ones, each behind its length.
+-- Notes one more failed attempt, which ends the count of takeovers.
 local function fail(record, failed_at, failure)
-  local attempts = tonumber(record.a or 0) + 1
-  local history = record.h or ''
-  if attempts > HISTORY then
-    history = string.sub(history, struct.unpack('<I4', history) + 5)
-  end
-  record.a = digits(attempts)
+  local history = cut(record.h or '')
+  record.a = digits(tonumber(record.a or 0) + 1)
   record.k = nil
   record.f = record.f or failed_at
   record.h = history .. struct.pack('<I4', #failure) .. failure
 end
 
-local rings = false
+local rings, delayed = false, {}
 local function bring_back(id, record, delay)
   if stays then
     record.g = GROUP
   end
   local due = NOW + tonumber(delay)
   if due <= NOW then
-    redis.call('XADD', STREAM, '*', unpack(fields_of(record)))
+    note_back(record.m, redis.call('XADD', STREAM, '*', unpack(fields_of(record))))
     return
   end
   local first = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
   rings = rings or not first[2] or due < tonumber(first[2])
   redis.call('HSET', RETURNED, id, cmsgpack.pack(fields_of(record)))
   redis.call('ZADD', DELAYED, digits(due), id)
+  note_back(record.m, id)
+  delayed[id] = true
 end
 
 local conclude = {
@@ -114,12 +104,12 @@ local conclude = {
   quarantine = function(id, fields, at)
     local record = record_of(id, fields)
     fail(record, ARGV[at + 1], ARGV[at + 2])
-    record.o, record.l = id, ARGV[at + 1]
-    redis.call('XADD', QUARANTINE, '*', unpack(fields_of(record)))
+    record.l = ARGV[at + 1]
+    rest(id, record)
   end,
   unreadable = function(id, fields, at)
-    local raw = cmsgpack.pack(fields)
-    redis.call('XADD', QUARANTINE, '*', 'o', id, 'p', ARGV[at + 1], 'l', digits(NOW), 'raw', raw)
+    local record, raw = record_of(id, fields), cmsgpack.pack(fields)
+    rest(id, {o = record.o, r = record.r, p = ARGV[at + 1], l = digits(NOW), raw = raw})
   end,
 }
 
@@ -138,13 +128,15 @@ for _, at in ipairs(live) do
 end
 
 each_chunk(taken, function(...)
-  redis.call('HDEL', HELD, ...)
-  redis.call('XACK', STREAM, GROUP, ...)
+  -- In this order: what is refused halfway, as by an access rule, leaves entries that come again.
   if not stays then
     redis.call('XDEL', STREAM, ...)
   end
+  redis.call('XACK', STREAM, GROUP, ...)
+  redis.call('HDEL', HELD, ...)
 end)
 take_from_holds(holds_in(values))
+forget_back(taken, delayed)
 if rings then
   redis.call('XADD', BELL, 'MAXLEN', 1, '*', 'due', '1')
 end

@@ -44,12 +44,13 @@ impl Books {
             })?;
         }
         let in_outbox = |known: &Known| known.standing == Standing::Quarantined;
-        self.check_quarantine(&remains.quarantined, in_outbox)?;
+        self.check_quarantine(&remains.quarantined, |place| self.row(place), in_outbox)?;
         let Some((stats, quarantined)) = &remains.queue else {
             return Ok(());
         };
-        self.check_quarantine(quarantined, |known| known.quarantined_in_queue)?;
-        let open = self.entries.len() + self.undelivered.len();
+        let in_queue = |known: &Known| known.quarantined_in_queue;
+        self.check_quarantine(quarantined, |place| self.entry(place), in_queue)?;
+        let open = self.entries.len();
         hold(
             stats.depth() == open as u64,
             "each message is in one place",
@@ -70,13 +71,29 @@ impl Books {
     fn check_quarantine(
         &self,
         quarantined: &[Quarantined],
+        number_at: impl Fn(&str) -> Option<Number>,
         belongs: impl Fn(&Known) -> bool,
     ) -> Ruling {
         let mut found = std::collections::BTreeSet::new();
-        for message in quarantined.iter().filter_map(|one| one.message.as_ref()) {
-            let number = self.number(message.id)?;
-            let known = self.at(number);
-            let fits = belongs(known) && known.payload == message.payload && found.insert(number);
+        for one in quarantined {
+            let number = match &one.message {
+                Some(message) => self.number(message.id)?,
+                None => number_at(&one.place).unwrap_or(Number::MAX),
+            };
+            let Some(known) = self.messages.get(number as usize) else {
+                return hold(false, "each message is in one place", || {
+                    format!(
+                        "{} stands in quarantine, but nobody put it there",
+                        one.place
+                    )
+                });
+            };
+            let payload = one.message.as_ref().map(|message| &message.payload);
+            let whole = match payload {
+                Some(payload) => *payload == known.payload,
+                None => known.row_damaged || known.entry_damaged,
+            };
+            let fits = belongs(known) && whole && found.insert(number);
             hold(fits, "each message is in one place", || {
                 format!("message {number} stands in quarantine, but it is {known:?}")
             })?;
@@ -121,7 +138,7 @@ impl Books {
                 || format!("message {number} was handled, but it was rejected"),
             )?;
         }
-        let open = self.entries.len() + self.undelivered.len();
+        let open = self.entries.len();
         hold(open == 0, "every message ends", || {
             format!("{open} entries are still in the queue")
         })

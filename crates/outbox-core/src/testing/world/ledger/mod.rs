@@ -1,6 +1,7 @@
 //! What has happened in a world, and the rules that everything in it has to keep.
 
 mod closing;
+mod damage_rules;
 mod outbox_rules;
 mod queue_rules;
 
@@ -66,6 +67,7 @@ enum Standing {
 /// What is known of one committed message.
 #[derive(Debug, Default)]
 struct Known {
+    id: Option<MessageId>,
     payload: Bytes,
     key: Option<u32>,
     poison: Poison,
@@ -78,7 +80,11 @@ struct Known {
     sent_alone: u32,
     /// How often the queue added it.
     added: u32,
+    /// How often the second place took it.
+    mirrored: u32,
     quarantined_in_queue: bool,
+    row_damaged: bool,
+    entry_damaged: bool,
     starts: u32,
     failed_answers: u32,
     handled: u32,
@@ -91,6 +97,7 @@ struct KeyBook {
     /// Its messages that are neither published nor in quarantine.
     open: BTreeSet<Number>,
     last_added: Option<Number>,
+    last_mirrored: Option<Number>,
     parked: bool,
 }
 
@@ -119,8 +126,8 @@ pub(super) struct Books {
     keys: BTreeMap<u32, KeyBook>,
     lease: LeaseBook,
     entries: BTreeMap<EntryId, EntryBook>,
-    /// Messages that the queue has added and that no delivery has told the entry of.
-    undelivered: BTreeSet<Number>,
+    /// The message of each entry that was ever added, in order; entries are numbered from 1.
+    added: Vec<Number>,
     /// How many messages each incarnation of a relay holds.
     holding: HashMap<WorkerId, usize>,
     /// The latest moment that the queue was told by a worker: what is due by then may be delivered.
@@ -148,7 +155,7 @@ impl Ledger {
             keys: BTreeMap::new(),
             lease: LeaseBook::default(),
             entries: BTreeMap::new(),
-            undelivered: BTreeSet::new(),
+            added: Vec::new(),
             holding: HashMap::new(),
             latest: Timestamp::EPOCH,
             calls: 0,
@@ -233,6 +240,21 @@ impl Ledger {
 }
 
 impl Books {
+    pub(super) fn scenario(&self) -> &Scenario {
+        &self.config
+    }
+
+    /// How many messages were committed until now.
+    pub(super) fn committed_so_far(&self) -> Number {
+        Number::try_from(self.messages.len()).unwrap_or(Number::MAX)
+    }
+
+    /// A message that `draw` draws below their number.
+    pub(super) fn any_message(&self, draw: impl FnOnce(u64) -> u64) -> Option<MessageId> {
+        let place = usize::try_from(draw(self.messages.len() as u64)).ok()?;
+        self.messages.get(place)?.id
+    }
+
     fn note(&mut self, now: Timestamp, step: Step) {
         self.trace.push((now, step));
     }

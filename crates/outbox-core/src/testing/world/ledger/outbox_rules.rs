@@ -9,7 +9,7 @@ use crate::report::{ClaimReport, SettleReport};
 use crate::status::{AttemptRecord, OnFailure};
 use crate::time::Timestamp;
 
-/// How many messages a relay may hold for each that it claims at once.
+/// How many messages a relay may hold for each that it claims at once, for each destination.
 const HELD_PER_CLAIM: usize = 8;
 
 impl Books {
@@ -31,6 +31,7 @@ impl Books {
             },
         );
         self.messages.push(Known {
+            id: Some(id),
             payload: new.payload.clone(),
             key,
             poison,
@@ -53,6 +54,9 @@ impl Books {
         request: &ClaimRequest,
         report: &ClaimReport,
     ) -> Ruling {
+        for unreadable in &report.unreadable {
+            self.set_aside(now, &unreadable.place)?;
+        }
         let Some(first) = report.leased.first() else {
             return Ok(());
         };
@@ -89,7 +93,9 @@ impl Books {
         }
         let held = self.holding.entry(request.owner).or_default();
         *held += report.leased.len();
-        let most = self.config.relay.batch_ceiling * HELD_PER_CLAIM * self.config.relay.concurrency;
+        let lanes = usize::try_from(self.config.destinations).unwrap_or(1);
+        let relay = &self.config.relay;
+        let most = HELD_PER_CLAIM * relay.batch_ceiling * relay.concurrency * lanes;
         hold(*held <= most, "memory is bounded", || {
             format!("a relay holds {held} messages, over {most}")
         })
@@ -249,14 +255,14 @@ impl Books {
 
     fn publish(&mut self, number: Number) -> Ruling {
         self.close(number, Standing::Published);
-        hold(
-            self.at(number).added > 0,
-            "nothing committed is lost",
-            || format!("message {number} counts as published, but the queue never had it"),
-        )
+        let known = self.at(number);
+        let everywhere = known.added > 0 && (known.mirrored > 0 || !self.config.mirrored);
+        hold(everywhere, "nothing committed is lost", || {
+            format!("message {number} counts as published, but not everybody had it: {known:?}")
+        })
     }
 
-    fn close(&mut self, number: Number, standing: Standing) {
+    pub(super) fn close(&mut self, number: Number, standing: Standing) {
         self.at_mut(number).standing = standing;
         if let Some(book) = self.key_of(number) {
             book.open.remove(&number);

@@ -3,7 +3,7 @@ use super::super::step::{Ending, Number, Step};
 use super::{Books, EntryBook, Poison, Ruling, Standing, hold};
 use crate::delivery::Delivery;
 use crate::id::MessageId;
-use crate::lease::Receipt;
+use crate::lease::{EntryId, Receipt};
 use crate::message::Message;
 use crate::ports::{DeliveryOutcome, DeliverySettlement};
 use crate::report::SettleReport;
@@ -57,12 +57,53 @@ impl Books {
         hold(known.added == 1, "the queue adds a message once", || {
             format!("message {number} was added again")
         })?;
-        self.undelivered.insert(number);
+        self.added.push(number);
+        let entry = EntryId {
+            major: self.added.len() as u64,
+            minor: 0,
+        };
+        let book = EntryBook {
+            message: number,
+            failures: 0,
+            due: None,
+            held: None,
+        };
+        self.entries.insert(entry, book);
         self.check_order(number)
     }
 
+    /// The second place took a message, for the first time or again.
+    pub(in super::super) fn mirrored(&mut self, now: Timestamp, message: &Message) -> Ruling {
+        let number = self.number(message.id)?;
+        self.note(now, Step::Mirrored { message: number });
+        let known = self.at_mut(number);
+        hold(
+            known.payload == message.payload,
+            "a message is the same in every attempt",
+            || format!("message {number} was mirrored with another payload"),
+        )?;
+        known.mirrored += 1;
+        if known.mirrored > 1 || known.standing == Standing::Quarantined {
+            return Ok(());
+        }
+        let skips = self.may_skip();
+        let last = self
+            .key_of(number)
+            .map(|book| book.last_mirrored.replace(number));
+        let last = last.flatten();
+        hold(
+            skips || last.is_none_or(|last| last < number),
+            "each key keeps its order",
+            || format!("message {number} was mirrored after {last:?}"),
+        )
+    }
+
+    /// A stale relay may still send what its successor has quarantined: that is out of order.
     fn check_order(&mut self, number: Number) -> Ruling {
         let skips = self.may_skip();
+        if self.at(number).standing == Standing::Quarantined {
+            return Ok(());
+        }
         let Some(book) = self.key_of(number) else {
             return Ok(());
         };
@@ -107,15 +148,6 @@ impl Books {
                 token,
             },
         );
-        if self.undelivered.remove(&number) {
-            let book = EntryBook {
-                message: number,
-                failures: 0,
-                due: None,
-                held: None,
-            };
-            self.entries.insert(entry, book);
-        }
         self.latest = self.latest.max(moment);
         let latest = self.latest;
         let book = self.entries.get_mut(&entry);
@@ -310,7 +342,7 @@ impl Books {
             Standing::Published => true,
             Standing::Waiting | Standing::Claimed(_) => false,
         };
-        self.entries.is_empty() && self.undelivered.is_empty() && self.messages.iter().all(gone)
+        self.entries.is_empty() && self.messages.iter().all(gone)
     }
 }
 
