@@ -95,7 +95,8 @@ pub struct RedriveConfig {
     pub attempts: Attempts,
     /// One that was redriven so often already is refused; 3 by default. `None` forces all.
     pub max_redrives: Option<u32>,
-    /// Whether nothing is to be changed, but told what would be; false by default.
+    /// Whether nothing is to be changed, but told what would be, were there room for all; false by
+    /// default.
     pub dry_run: bool,
     /// The most messages in one transaction; 200 by default, at least 1.
     pub batch: usize,

@@ -2,17 +2,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outbox_core::OutboxError;
-use outbox_core::error::Result;
+use outbox_core::error::{FULL_RETRY, Result};
 use outbox_core::id::Entropy;
 use outbox_core::ports::Clock;
 use outbox_core::signal::Shutdown;
 use outbox_core::time::SystemClock;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::RedriveConfig;
 use crate::letter::{DeadLetter, Filter, LetterId, Page};
 use crate::lines::{read_line, write_line};
+use crate::origin::Origin;
 use crate::quarantine::{
     Action, ActionId, DiscardRequest, Quarantine, RedriveReport, RedriveRequest, Refusal,
 };
@@ -60,6 +61,8 @@ pub struct RedriveSummary {
     pub refusals: Vec<Refusal>,
     /// Whether it ended because the shutdown was asked for.
     pub stopped: bool,
+    /// The queue that it waited for to have room when it was stopped.
+    pub full: Option<Origin>,
 }
 
 /// What was read in.
@@ -85,6 +88,14 @@ pub enum DlqError {
     /// It was refused, and stays.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Its queue is at its high-water mark; it stays until there is room.
+    #[error("dead letter {id} does not fit into {origin}, which is full: try again later")]
+    Full {
+        /// Which.
+        id: LetterId,
+        /// The queue.
+        origin: Origin,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] OutboxError),
@@ -121,6 +132,9 @@ impl Operator {
         let action = self.action(&config.reason);
         let request = self.request(&Filter::one(id), config, &action, 1);
         let report = self.quarantine.redrive(&request).await?;
+        if let Some(origin) = report.full {
+            return Err(DlqError::Full { id, origin });
+        }
         match report.refused.into_iter().next() {
             Some(refusal) => Err(refusal.into()),
             None if report.redriven.is_empty() => Err(DlqError::NotThere(id)),
@@ -130,6 +144,8 @@ impl Operator {
 
     /// Sends the dead letters back that are meant and rest there now: those of an origin in the order
     /// in which they stood, at no more than the rate that is set. What comes to rest meanwhile stays.
+    ///
+    /// Where a queue is full it waits for room, and looks for it every 100 ms.
     ///
     /// # Errors
     /// As [`Quarantine::redrive`], and [`OutboxError::Config`] for settings that cannot be used; what
@@ -162,7 +178,7 @@ impl Operator {
             let report = self.quarantine.redrive(&request).await?;
             after = report.next.clone();
             summary.add(report);
-            if after.is_none() {
+            if after.is_none() && summary.full.is_none() {
                 break;
             }
             summary.stopped = is_stopped_while_pacing(&summary, config, started, shutdown).await;
@@ -303,6 +319,7 @@ impl Operator {
 
 impl RedriveSummary {
     fn add(&mut self, report: RedriveReport) {
+        self.full = report.full;
         self.redriven += report.redriven.len() as u64;
         self.refused += report.refused.len() as u64;
         let room = TOLD.saturating_sub(self.refusals.len());
@@ -319,7 +336,7 @@ impl ImportSummary {
     }
 }
 
-/// Waits until so many may have been sent; whether it was asked to stop by then.
+/// Waits until so many may have been sent, and a while for room; whether it was asked to stop by then.
 async fn is_stopped_while_pacing(
     summary: &RedriveSummary,
     config: &RedriveConfig,
@@ -331,6 +348,12 @@ async fn is_stopped_while_pacing(
         tokio::select! {
             () = shutdown.triggered() => {}
             () = sleep_until(started + due) => {}
+        }
+    }
+    if summary.full.is_some() {
+        tokio::select! {
+            () = shutdown.triggered() => {}
+            () = sleep(FULL_RETRY) => {}
         }
     }
     shutdown.is_triggered()

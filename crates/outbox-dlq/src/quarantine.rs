@@ -187,8 +187,11 @@ pub struct RedriveReport {
     pub redriven: Vec<LetterId>,
     /// Those that were not, and why; they stay in quarantine.
     pub refused: Vec<Refusal>,
-    /// Where to go on; `None` where nothing is left to look at.
+    /// Where to go on; `None` where nothing is left to look at, or where the first one that was meant
+    /// already found its queue full.
     pub next: Option<RedriveCursor>,
+    /// The queue that has no room for the one behind `next`; `None` where nothing waits for room.
+    pub full: Option<Origin>,
 }
 
 /// Asks a quarantine to delete dead letters, one bounded batch.
@@ -252,7 +255,9 @@ pub struct CountRequest {
 ///   anew or go on; the history stays, and how often it was redriven is counted with the message,
 ///   wherever it goes.
 /// - What was redriven too often, cannot be read, or is there already is refused by itself, and stays.
-/// - A dry run tells the same and changes nothing.
+/// - A queue takes no more than fits below its high-water mark: the batch ends before the first one that
+///   does not fit, and tells which queue is full.
+/// - A dry run tells the same, but for want of room, which comes and goes, and changes nothing.
 /// - **discard** deletes. **import** adds what is not there, with all that it had; it comes back to the
 ///   end of its origin.
 /// - Each step of an operator's action is recorded in the audit, in the step itself.

@@ -24,6 +24,7 @@ mod line;
 mod location;
 mod options;
 mod outbox;
+mod pace;
 #[cfg(test)]
 mod plan;
 mod purge;

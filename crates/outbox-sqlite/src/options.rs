@@ -56,6 +56,7 @@ pub struct SqliteOptions {
     pub(crate) migrate: bool,
     pub(crate) readers: usize,
     pub(crate) keep_published: bool,
+    pub(crate) background_share: u8,
     pub(crate) limits: Limits,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Entropy,
@@ -75,6 +76,7 @@ impl SqliteOptions {
             migrate: true,
             readers: 4,
             keep_published: false,
+            background_share: 5,
             limits: Limits::default(),
             clock: Arc::new(SystemClock),
             entropy: Entropy::from_system(),
@@ -116,6 +118,17 @@ impl SqliteOptions {
     /// Whether a published message stays until it is purged; false by default: it is deleted.
     pub fn keep_published(mut self, keep: bool) -> Self {
         self.keep_published = keep;
+        self
+    }
+
+    /// How many percent of the time moving dead letters may write while others in this process write
+    /// too; 5 by default, from 1 to 100.
+    ///
+    /// Quarantining, redriving, discarding and importing go in short transactions. Where somebody else
+    /// wrote within the last 100 ms, each is followed by a rest in proportion to what it took, of 1 s at
+    /// most; alone they never rest. What other processes write is not seen: set a rate there.
+    pub fn background_share(mut self, percent: u8) -> Self {
+        self.background_share = percent.clamp(1, 100);
         self
     }
 

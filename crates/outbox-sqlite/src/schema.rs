@@ -42,6 +42,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "aside",
         sql: include_str!("../migrations/0005_aside.sql"),
     },
+    Migration {
+        version: 6,
+        name: "room",
+        sql: include_str!("../migrations/0006_room.sql"),
+    },
 ];
 
 /// The record of what was done; a table of its own, so that the application's migrations and ours

@@ -16,6 +16,7 @@ use crate::error::{Failed, Fault};
 use crate::location::{self, FileIdentity};
 use crate::options::SqliteOptions;
 use crate::outbox;
+use crate::pace::{Background, Stint};
 use crate::queue;
 use crate::schema;
 use crate::unit;
@@ -45,6 +46,7 @@ struct Inner {
     writers: Arc<AsyncMutex<Writers>>,
     /// How many turns of writing there were.
     turns: AtomicU64,
+    background: Arc<Background>,
     readers: Arc<Readers>,
     callers: SqlitePool,
     wake: Wake,
@@ -119,6 +121,7 @@ impl SqliteStore {
                 swift: None,
             })),
             turns: AtomicU64::new(0),
+            background: Background::new(options.background_share),
             readers: Arc::new(Readers {
                 permits: Arc::new(Semaphore::new(options.readers)),
                 idle: Mutex::default(),
@@ -193,11 +196,23 @@ impl SqliteStore {
         self.take_turn(Role::Swift).await
     }
 
+    /// A writing connection for work that nobody waits for, one such writer at a time: while others
+    /// write, it keeps to its share of the time.
+    pub(crate) async fn background_writer(&self, role: Role) -> Result<Writer, Fault> {
+        let next = self.0.background.next().await;
+        let turn = self.next_turn().await?;
+        let stint = next.begin();
+        let mut writer = self.begin_turn(turn, role).await?;
+        writer.stint = Some(stint);
+        Ok(writer)
+    }
+
     /// The durable writing connection, where nobody else has it or waits for it.
     pub(crate) async fn idle_writer(&self) -> Result<Option<Writer>, Fault> {
         match Arc::clone(&self.0.writers).try_lock_owned() {
             Ok(turn) => {
                 self.0.turns.fetch_add(1, Ordering::Relaxed);
+                self.0.background.others_write();
                 self.verify_file()?;
                 self.begin_turn(turn, Role::Durable).await.map(Some)
             }
@@ -211,11 +226,19 @@ impl SqliteStore {
     }
 
     /// The right to write, once it is this caller's turn.
+    pub(crate) async fn turn(&self) -> Result<Turn, Fault> {
+        self.0.background.others_write();
+        let turn = self.next_turn().await?;
+        self.0.background.others_write();
+        Ok(turn)
+    }
+
+    /// The next turn in line.
     ///
     /// A caller may hold the turn himself, in a transaction of his own, and would wait for ever where
     /// SQLite would answer that the database is locked: so he is told when nothing moves for as long
     /// as a locked database is waited for. Behind a long line of others he waits.
-    pub(crate) async fn turn(&self) -> Result<Turn, Fault> {
+    async fn next_turn(&self) -> Result<Turn, Fault> {
         let mut waiting = pin!(Arc::clone(&self.0.writers).lock_owned());
         loop {
             let turns = self.0.turns.load(Ordering::Relaxed);
@@ -249,6 +272,7 @@ impl SqliteStore {
             connection,
             role,
             turn,
+            stint: None,
         })
     }
 
@@ -297,6 +321,8 @@ pub(crate) struct Writer {
     connection: SqliteConnection,
     role: Role,
     turn: Turn,
+    /// Of background work, which rests when it is over.
+    stint: Option<Stint>,
 }
 
 impl Writer {

@@ -126,6 +126,12 @@ impl MemoryQueue {
         self.with(|entries| entries.lacks(id))
     }
 
+    /// Whether one more entry fits below the high-water mark.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.with(|entries| entries.depth() < self.0.config.high_water)
+    }
+
     /// Puts an entry back that came out of quarantine: at its old place, or at the end where its
     /// place is none of this queue. It keeps its attempts and history. Whether it did: not where its
     /// message is there already, or where nobody can read it.

@@ -113,6 +113,14 @@ impl MemoryQuarantine {
         }
     }
 
+    /// Whether `origin` takes one more.
+    fn has_room(&self, origin: &Origin) -> bool {
+        match origin {
+            Origin::Outbox => true,
+            Origin::Queue(name) => self.queues.get(name).is_none_or(MemoryQueue::has_room),
+        }
+    }
+
     fn send_back(&self, held: Held, request: &RedriveRequest) {
         let letter = held.letter;
         let mut message = letter.message;
@@ -206,9 +214,15 @@ impl Quarantine for MemoryQuarantine {
         let mut letters = self.letters();
         let (cursors, all) = Self::next(&letters, request);
         let mut report = RedriveReport::default();
+        let mut looked_at = request.after.clone();
         for cursor in &cursors {
             let objection = letters.held.get(&cursor.id);
             let objection = objection.and_then(|held| self.objection(held, request));
+            if objection.is_none() && !request.dry_run && !self.has_room(&cursor.origin) {
+                report.full = Some(cursor.origin.clone());
+                break;
+            }
+            looked_at = Some(cursor.clone());
             if let Some(refusal) = objection {
                 report.refused.push(refusal);
                 continue;
@@ -220,12 +234,13 @@ impl Quarantine for MemoryQuarantine {
                 self.send_back(held, request);
             }
         }
-        if !request.dry_run {
+        let is_idle = report.full.is_some() && report.redriven.is_empty();
+        if !request.dry_run && !is_idle {
             let what = (&request.action, request.filter.to_string());
             let sent = report.redriven.len() as u64;
             letters.record(ActionKind::Redrive, what, sent, request.now);
         }
-        report.next = cursors.into_iter().next_back().filter(|_| !all);
+        report.next = looked_at.filter(|_| !all || report.full.is_some());
         Ok(report)
     }
 

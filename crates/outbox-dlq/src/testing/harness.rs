@@ -18,6 +18,8 @@ pub struct DlqCapabilities {
     pub queue: bool,
     /// Whether the harness can damage what is stored; true by default.
     pub corruption: bool,
+    /// Whether [`DlqSetup::high_water`] takes, and a redrive respects it; false by default.
+    pub high_water: bool,
 }
 
 impl Default for DlqCapabilities {
@@ -26,6 +28,7 @@ impl Default for DlqCapabilities {
             outbox: true,
             queue: true,
             corruption: true,
+            high_water: false,
         }
     }
 }
@@ -37,6 +40,8 @@ pub struct DlqSetup {
     pub clock: Arc<dyn Clock>,
     /// What ids and claims are made from.
     pub entropy: Entropy,
+    /// The high-water mark of the queue; the queue's own default where `None`.
+    pub high_water: Option<usize>,
 }
 
 /// Makes stores for the cases of [`DlqHeap`] and [`Quarantine`].

@@ -39,6 +39,7 @@ mod order;
 mod processor;
 mod redrive;
 mod refusals;
+mod room;
 mod scene;
 mod table;
 

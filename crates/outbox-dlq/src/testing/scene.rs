@@ -72,6 +72,15 @@ pub(super) async fn any_side(harness: &dyn DlqHarness) -> Result<Scene, BoxError
 
 impl Scene {
     pub(super) async fn new(harness: &dyn DlqHarness, origin: Origin) -> Result<Self, BoxError> {
+        Self::with_high_water(harness, origin, None).await
+    }
+
+    /// A scene whose queue takes so many unsettled entries.
+    pub(super) async fn with_high_water(
+        harness: &dyn DlqHarness,
+        origin: Origin,
+        high_water: Option<usize>,
+    ) -> Result<Self, BoxError> {
         let clock = Arc::new(ManualClock::at(START));
         // Ids of one store are none of another's.
         static STORES: AtomicU64 = AtomicU64::new(0);
@@ -79,6 +88,7 @@ impl Scene {
         let setup = DlqSetup {
             clock: Arc::clone(&clock) as _,
             entropy: entropy.clone(),
+            high_water,
         };
         let store = harness.fresh(setup).await?;
         let side = match &origin {
@@ -94,6 +104,11 @@ impl Scene {
             clock,
             entropy,
         })
+    }
+
+    /// What ids are made from.
+    pub(super) fn entropy(&self) -> Entropy {
+        self.entropy.clone()
     }
 
     /// Adds `messages`; their ids.

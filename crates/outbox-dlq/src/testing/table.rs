@@ -3,7 +3,7 @@ use std::sync::Arc;
 use outbox_core::testing::{Case, Kit, Requirement};
 
 use super::harness::{DlqCapabilities, DlqHarness};
-use super::{copies, drain, heap, listing, moving, order, processor, redrive, refusals};
+use super::{copies, drain, heap, listing, moving, order, processor, redrive, refusals, room};
 
 /// A case of dead letters.
 pub(super) type DlqCase = Case<dyn DlqHarness, DlqCapabilities>;
@@ -21,6 +21,11 @@ pub(super) const OUTBOX: Requirement<DlqCapabilities> = Requirement {
 pub(super) const BOTH: Requirement<DlqCapabilities> = Requirement {
     what: "needs an outbox and a queue",
     met: |capabilities| capabilities.outbox && capabilities.queue,
+};
+
+pub(super) const HIGH_WATER: Requirement<DlqCapabilities> = Requirement {
+    what: "needs a queue whose high-water mark can be set and is respected",
+    met: |capabilities| capabilities.queue && capabilities.high_water,
 };
 
 /// A [`Case`] that is named as the async function which proves it.
@@ -47,6 +52,7 @@ const TOPICS: &[&[DlqCase]] = &[
     redrive::CASES,
     order::CASES,
     refusals::CASES,
+    room::CASES,
     copies::CASES,
     processor::CASES,
 ];

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use outbox_core::Result;
@@ -9,8 +9,10 @@ use outbox_dlq::{DlqEntry, DlqHeap, DrainRequest, Failure, HeapStats, Origin, Su
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeapFault {
     ClaimsNothing,
+    ConfirmsAllItDrained,
     ConfirmsAnyClaim,
     ConfirmsNothing,
+    CountsNoClaims,
     CountsOnceACall,
     DrainsWithoutBound,
     ForgetsWhatItDrains,
@@ -21,17 +23,24 @@ pub(crate) enum HeapFault {
     MixesOrigins,
     PurgesTheYoung,
     PurgesWhatIsClaimed,
+    StopsCountingTheClaimed,
 }
 
 /// A heap with a fault.
 pub(crate) struct BrokenHeap {
     pub(crate) inner: Arc<dyn DlqHeap>,
     pub(crate) fault: HeapFault,
+    /// All that was drained.
+    pub(crate) drained: Mutex<Vec<DlqEntry>>,
 }
 
 impl BrokenHeap {
     fn has(&self, fault: HeapFault) -> bool {
         self.fault == fault
+    }
+
+    fn drained(&self) -> Vec<DlqEntry> {
+        self.drained.lock().unwrap().clone()
     }
 }
 
@@ -49,6 +58,10 @@ impl DlqHeap for BrokenHeap {
         if self.has(HeapFault::CountsOnceACall) {
             failures.sort_by(|a, b| a.subject.cmp(&b.subject));
             failures.dedup();
+        }
+        if self.has(HeapFault::StopsCountingTheClaimed) {
+            let drained = self.drained();
+            failures.retain(|failure| drained.iter().all(|e| e.subject != failure.subject));
         }
         self.inner.record_failures(&failures).await
     }
@@ -78,12 +91,14 @@ impl DlqHeap for BrokenHeap {
             }
             _ => {}
         }
+        self.drained.lock().unwrap().extend(drained.iter().cloned());
         Ok(drained)
     }
 
     async fn confirm(&self, drained: &[DlqEntry]) -> Result<u64> {
         match self.fault {
             HeapFault::ConfirmsNothing => Ok(0),
+            HeapFault::ConfirmsAllItDrained => self.inner.confirm(&self.drained()).await,
             HeapFault::ConfirmsAnyClaim => {
                 let subjects: Vec<_> = drained.iter().map(|e| e.subject.clone()).collect();
                 self.inner.record_successes(&subjects).await?;
@@ -106,6 +121,10 @@ impl DlqHeap for BrokenHeap {
     }
 
     async fn stats(&self, now: Timestamp) -> Result<HeapStats> {
-        self.inner.stats(now).await
+        let mut stats = self.inner.stats(now).await?;
+        if self.has(HeapFault::CountsNoClaims) {
+            stats.claimed = 0;
+        }
+        Ok(stats)
     }
 }

@@ -1,4 +1,5 @@
 //! The kit's cases can fail: each of these faults is caught by the cases that are about it.
+#![allow(clippy::unwrap_used)]
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use outbox_core::testing::Case;
@@ -21,6 +22,7 @@ const HEAP: &[(HeapFault, &[&str])] = &[
             "a_drained_entry_is_claimed_until_its_lease_ends",
             "a_crash_between_draining_and_quarantining_loses_neither",
             "a_released_entry_is_drained_again",
+            "what_a_dropped_drain_has_claimed_comes_back",
         ],
     ),
     (
@@ -34,6 +36,18 @@ const HEAP: &[(HeapFault, &[&str])] = &[
     (
         HeapFault::ConfirmsNothing,
         &["a_confirmed_entry_is_forgotten"],
+    ),
+    (
+        HeapFault::ConfirmsAllItDrained,
+        &["a_confirmed_entry_is_forgotten"],
+    ),
+    (
+        HeapFault::CountsNoClaims,
+        &["the_heap_counts_what_it_holds"],
+    ),
+    (
+        HeapFault::StopsCountingTheClaimed,
+        &["failures_of_a_claimed_entry_are_counted_on"],
     ),
     (
         HeapFault::ConfirmsAnyClaim,
@@ -158,6 +172,13 @@ const QUARANTINE: &[(QuarantineFault, &[&str])] = &[
         &[
             "what_was_redriven_too_often_is_refused_unless_forced",
             "a_refusal_stops_no_other",
+        ],
+    ),
+    (
+        QuarantineFault::HidesWantOfRoom,
+        &[
+            "a_redrive_fills_a_queue_to_its_high_water_and_no_further",
+            "one_that_does_not_fit_is_told_to_its_operator",
         ],
     ),
     (

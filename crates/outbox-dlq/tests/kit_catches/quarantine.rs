@@ -22,6 +22,7 @@ pub(crate) enum QuarantineFault {
     ForgetsRedrives,
     GroupsByPlainText,
     HidesTheDamaged,
+    HidesWantOfRoom,
     IgnoresFilters,
     ImportsWithoutPayload,
     KeepsNoAudit,
@@ -149,7 +150,11 @@ impl Quarantine for BrokenQuarantine {
         let request = self.spoil_request(request);
         let newest = self.has(QuarantineFault::RedrivesTheNewestFirst);
         if !newest && !self.has(QuarantineFault::RedrivesOneByOne) {
-            return self.inner.redrive(&request).await;
+            let mut report = self.inner.redrive(&request).await?;
+            report.full = report
+                .full
+                .filter(|_| !self.has(QuarantineFault::HidesWantOfRoom));
+            return Ok(report);
         }
         let all = self.inner.list(&request.filter, Page::first(1_000)).await?;
         let mut ids: Vec<_> = all.letters.iter().map(|letter| letter.id).collect();

@@ -1,5 +1,5 @@
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use outbox_core::error::BoxError;
@@ -46,7 +46,11 @@ impl DlqStore for BrokenStore {
     async fn heap(&self) -> Result<Arc<dyn DlqHeap>, BoxError> {
         let inner = self.inner.heap().await?;
         Ok(match self.fault {
-            Fault::Heap(fault) => Arc::new(BrokenHeap { inner, fault }),
+            Fault::Heap(fault) => Arc::new(BrokenHeap {
+                inner,
+                fault,
+                drained: Mutex::default(),
+            }),
             _ => inner,
         })
     }

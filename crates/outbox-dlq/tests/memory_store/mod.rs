@@ -15,7 +15,10 @@ pub(crate) struct MemoryHarness;
 #[async_trait]
 impl DlqHarness for MemoryHarness {
     fn capabilities(&self) -> DlqCapabilities {
-        DlqCapabilities::default()
+        DlqCapabilities {
+            high_water: true,
+            ..DlqCapabilities::default()
+        }
     }
 
     async fn fresh(&self, setup: DlqSetup) -> Result<Box<dyn DlqStore>, BoxError> {
@@ -24,10 +27,11 @@ impl DlqHarness for MemoryHarness {
             entropy: setup.entropy,
             ..MemoryOutboxConfig::default()
         });
-        let config = MemoryQueueConfig {
+        let mut config = MemoryQueueConfig {
             name: "kit".to_owned(),
             ..MemoryQueueConfig::default()
         };
+        config.high_water = setup.high_water.unwrap_or(config.high_water);
         let queue = MemoryQueue::new(config, setup.clock);
         let quarantine = MemoryQuarantine::new();
         let quarantine = quarantine

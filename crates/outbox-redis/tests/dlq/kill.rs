@@ -78,6 +78,7 @@ async fn a_kill_while_letters_move_loses_and_doubles_nothing() -> Tested {
             redriven: some,
             refused,
             next,
+            full: _,
         } = scene.quarantine.redrive(&request).await?;
         assert_eq!(refused, []);
         redriven += some.len();

@@ -5,6 +5,8 @@
 
 /// A text whose bytes are taken as they are; four bytes of size follow.
 const RAW_TEXT: u8 = 0xEA;
+/// What stands for nothing.
+const NULL: u8 = 0x00;
 /// An array; four bytes of size follow.
 const ARRAY: u8 = 0xEB;
 /// An object; four bytes of size follow.
@@ -40,21 +42,62 @@ impl Object {
     }
 }
 
+/// An array under construction, for fields that SQL reads by their places.
+pub(crate) struct Fields<'a> {
+    out: &'a mut Vec<u8>,
+    start: usize,
+}
+
+impl<'a> Fields<'a> {
+    /// An array at the end of `out`.
+    pub(crate) fn begin(out: &'a mut Vec<u8>) -> Self {
+        let start = open(out, ARRAY);
+        Self { out, start }
+    }
+
+    /// Adds a text, byte for byte, or NULL.
+    pub(crate) fn text<T: AsRef<[u8]>>(&mut self, text: Option<T>) -> &mut Self {
+        match text {
+            Some(text) => raw(self.out, |out| out.extend_from_slice(text.as_ref())),
+            None => self.out.push(NULL),
+        }
+        self
+    }
+
+    /// Adds an integer, or NULL.
+    pub(crate) fn integer(&mut self, value: Option<i64>) -> &mut Self {
+        match value {
+            Some(value) => integer(self.out, value),
+            None => self.out.push(NULL),
+        }
+        self
+    }
+
+    /// Ends the array.
+    pub(crate) fn end(self) {
+        close(self.out, self.start);
+    }
+}
+
 /// An array of integers.
 pub(crate) fn integers(values: impl IntoIterator<Item = i64>) -> Vec<u8> {
     let mut out = Vec::new();
     let start = open(&mut out, ARRAY);
-    for value in values {
-        let digits = value.to_string();
-        // Lengths of up to 11 fit the half-byte; 12 says that one more byte tells it.
-        match u8::try_from(digits.len()) {
-            Ok(length @ 0..=11) => out.push(length << 4 | INTEGER),
-            length => out.extend_from_slice(&[12 << 4 | INTEGER, length.unwrap_or(u8::MAX)]),
-        }
-        out.extend_from_slice(digits.as_bytes());
-    }
+    values
+        .into_iter()
+        .for_each(|value| integer(&mut out, value));
     close(&mut out, start);
     out
+}
+
+fn integer(out: &mut Vec<u8>, value: i64) {
+    let digits = value.to_string();
+    // Lengths of up to 11 fit the half-byte; 12 says that one more byte tells it.
+    match u8::try_from(digits.len()) {
+        Ok(length @ 0..=11) => out.push(length << 4 | INTEGER),
+        length => out.extend_from_slice(&[12 << 4 | INTEGER, length.unwrap_or(u8::MAX)]),
+    }
+    out.extend_from_slice(digits.as_bytes());
 }
 
 /// An array of texts, byte for byte.
@@ -124,6 +167,29 @@ mod tests {
             let read = block_on(read_back(object.into_bytes()));
             let wanted: Vec<_> = entries.into_iter().map(|(l, v)| (Some(l), v)).collect();
             prop_assert_eq!(read, wanted);
+        }
+
+        #[test]
+        fn any_fields_come_back_from_a_label(
+            text in any::<Option<Vec<u8>>>(), number in any::<Option<i64>>(), value in any::<Vec<u8>>(),
+        ) {
+            let mut object = Object::with_capacity(0);
+            let label = |out: &mut Vec<u8>| {
+                let mut fields = Fields::begin(out);
+                fields.integer(number).text(text.as_ref()).integer(number);
+                fields.end();
+            };
+            object.entry(label, |out| out.extend_from_slice(&value));
+            let read = block_on(async {
+                let mut connection = SqliteConnection::connect(":memory:").await.unwrap();
+                let sql = "WITH rows (label, bytes) AS MATERIALIZED ( \
+                    SELECT CAST(key AS BLOB), CAST(value AS BLOB) FROM json_each(?1)) \
+                    SELECT label ->> 0, CAST(label ->> 1 AS BLOB), label ->> 2, bytes FROM rows";
+                let row = sqlx::query(sql).bind(object.into_bytes());
+                let row = row.fetch_one(&mut connection).await.unwrap();
+                (row.get(0), row.get(1), row.get(2), row.get(3))
+            });
+            prop_assert_eq!(read, (number, text, number, value));
         }
 
         #[test]

@@ -8,9 +8,10 @@ use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::letter::origin;
+use crate::connect::Role;
 use crate::error::Fault;
 use crate::quarantine::{hex, json};
-use crate::store::{At, SqliteStore};
+use crate::store::{At, SqliteStore, Writer};
 
 /// The heap of dead letters in an SQLite file, beside its outbox or in a file of its own.
 ///
@@ -43,32 +44,28 @@ impl SqliteDlqHeap {
         }
     }
 
-    /// Runs one statement, about `rows`; answers how many rows it changed.
-    async fn run(&self, sql: &'static str, rows: String) -> Result<u64, Fault> {
-        let mut writer = self.store.swift_writer().await?;
-        let done = sqlx::query(sql).bind(rows);
-        let changed = done.execute(writer.connection()).await?.rows_affected();
-        writer.finish();
-        Ok(changed)
+    /// What relays and workers wait for.
+    async fn at_once(&self, sql: &'static str, rows: String) -> Result<u64, Fault> {
+        run(self.store.swift_writer().await?, sql, rows).await
+    }
+
+    /// What nobody waits for.
+    async fn in_time(&self, sql: &'static str, rows: String) -> Result<u64, Fault> {
+        run(self.store.background_writer(Role::Swift).await?, sql, rows).await
     }
 
     async fn drain(&self, request: &DrainRequest) -> Result<Vec<DlqEntry>, Fault> {
         // What is not claimed now and was never drained anew cannot be told apart by less.
         let claim = self.store.options().entropy.next_u64() >> 1;
-        let mut writer = self.store.swift_writer().await?;
-        writer.begin().await?;
+        let mut writer = self.store.background_writer(Role::Swift).await?;
         let connection = writer.connection();
         let threshold = i64::from(request.threshold);
+        // Each statement commits by itself: one that is not followed by the other claims less.
         let mut drained = take(connection, DRAIN_COUNT, threshold, (request, claim, 0)).await?;
         if let Some(since) = request.failing_since {
             let since = since.as_micros();
             let taken = drained.len();
             drained.extend(take(connection, DRAIN_AGE, since, (request, claim, taken)).await?);
-        }
-        if drained.is_empty() {
-            writer.rollback().await?;
-        } else {
-            writer.commit().await?;
         }
         writer.finish();
         drained.sort_by_key(|entry| std::cmp::Reverse(entry.failures));
@@ -79,7 +76,7 @@ impl SqliteDlqHeap {
         if !self.has_old(before).await? {
             return Ok(0);
         }
-        let mut writer = self.store.swift_writer().await?;
+        let mut writer = self.store.background_writer(Role::Swift).await?;
         let done = sqlx::query(PURGE)
             .bind(before.as_micros())
             .bind(now.as_micros())
@@ -203,6 +200,14 @@ pub(super) const PURGE: &str = "\
 const STATS: &str = "SELECT count(*), ifnull(sum(claimed_until > ?1), 0), min(first_failed_at) \
     FROM outbox_failures";
 
+/// Runs one statement, about `rows`; answers how many rows it changed.
+async fn run(mut writer: Writer, sql: &'static str, rows: String) -> Result<u64, Fault> {
+    let done = sqlx::query(sql).bind(rows);
+    let changed = done.execute(writer.connection()).await?.rows_affected();
+    writer.finish();
+    Ok(changed)
+}
+
 async fn take(
     connection: &mut SqliteConnection,
     sql: &'static str,
@@ -292,7 +297,7 @@ impl DlqHeap for SqliteDlqHeap {
     async fn record_failures(&self, failures: &[Failure]) -> Result<()> {
         let record = async {
             let rows = json(&failures.iter().map(named).collect::<Vec<_>>())?;
-            self.run(RECORD, rows).await
+            self.at_once(RECORD, rows).await
         };
         record.await.at(&self.store, "count failures")?;
         Ok(())
@@ -301,7 +306,7 @@ impl DlqHeap for SqliteDlqHeap {
     async fn record_successes(&self, subjects: &[Subject]) -> Result<()> {
         let forget = async {
             let rows = json(&subjects.iter().map(Named::from).collect::<Vec<_>>())?;
-            self.run(FORGET, rows).await
+            self.at_once(FORGET, rows).await
         };
         forget.await.at(&self.store, "forget failures")?;
         Ok(())
@@ -318,12 +323,12 @@ impl DlqHeap for SqliteDlqHeap {
     }
 
     async fn confirm(&self, drained: &[DlqEntry]) -> Result<u64> {
-        let confirm = async { self.run(CONFIRM, claims(drained)?).await };
+        let confirm = async { self.in_time(CONFIRM, claims(drained)?).await };
         confirm.await.at(&self.store, "confirm drained failures")
     }
 
     async fn release(&self, drained: &[DlqEntry]) -> Result<u64> {
-        let release = async { self.run(RELEASE, claims(drained)?).await };
+        let release = async { self.in_time(RELEASE, claims(drained)?).await };
         release.await.at(&self.store, "release drained failures")
     }
 

@@ -9,6 +9,7 @@ use sqlx::sqlite::SqliteConnection;
 use super::audit::{self, Step};
 use super::move_out::id;
 use crate::codec::jsonb;
+use crate::connect::Role;
 use crate::error::Fault;
 use crate::quarantine::{self, Entry};
 use crate::store::SqliteStore;
@@ -27,7 +28,7 @@ pub(super) async fn import(
     letters: &[DeadLetter],
     (action, now): (&Action, Timestamp),
 ) -> Result<ImportReport, Fault> {
-    let mut writer = store.writer().await?;
+    let mut writer = store.background_writer(Role::Durable).await?;
     writer.begin().await?;
     let connection = writer.connection();
     let mut known = known(connection, letters).await?;

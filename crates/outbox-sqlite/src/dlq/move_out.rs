@@ -12,6 +12,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::send_back::Destination;
 use crate::codec::jsonb;
+use crate::connect::Role;
 use crate::error::Fault;
 use crate::outbox::{history, settle_any};
 use crate::quarantine::{self, Entry};
@@ -115,7 +116,7 @@ impl Moving<'_> {
         entries: &[&'e DlqEntry],
         moves: &mut HashMap<MessageId, Move>,
     ) -> Result<Vec<&'e DlqEntry>, Fault> {
-        let mut writer = self.store.writer().await?;
+        let mut writer = self.store.background_writer(Role::Durable).await?;
         writer.begin().await?;
         let connection = writer.connection();
         let destination = Destination::of(connection, self.origin).await?;

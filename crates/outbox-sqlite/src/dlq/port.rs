@@ -10,6 +10,7 @@ use sqlx::Row;
 
 use super::audit::{self, Step};
 use super::{count, fill, import, move_out, pick, redrive};
+use crate::connect::Role;
 use crate::error::Fault;
 use crate::store::{At, SqliteStore};
 
@@ -79,7 +80,7 @@ impl SqliteQuarantine {
     async fn delete(&self, request: &DiscardRequest) -> Result<DiscardReport, Fault> {
         self.prepare(&request.filter).await?;
         let max = request.max.min(CHUNK);
-        let mut writer = self.store.writer().await?;
+        let mut writer = self.store.background_writer(Role::Durable).await?;
         writer.begin().await?;
         let connection = writer.connection();
         let mut query = pick::meant("SELECT entry FROM outbox_quarantine", &request.filter);

@@ -7,6 +7,7 @@ use super::audit::{self, Step};
 use super::letter::Stored;
 use super::pick;
 use super::send_back::{Destination, already_there, send_back};
+use crate::connect::Role;
 use crate::error::Fault;
 use crate::store::SqliteStore;
 
@@ -18,10 +19,11 @@ pub(super) async fn redrive(
     store: &SqliteStore,
     request: &RedriveRequest,
 ) -> Result<RedriveReport, Fault> {
-    let mut writer = store.writer().await?;
+    let mut writer = store.background_writer(Role::Durable).await?;
     writer.begin().await?;
     let report = Redrive { request }.run(writer.connection()).await?;
-    if request.dry_run {
+    let is_idle = report.full.is_some() && report.redriven.is_empty();
+    if request.dry_run || is_idle {
         writer.rollback().await?;
     } else {
         writer.commit().await?;
@@ -52,25 +54,32 @@ impl Redrive<'_> {
             .iter()
             .filter_map(|row| stored.get(&row.id).copied())
             .collect();
-        let mut report = RedriveReport::default();
+        let (mut report, mut seen) = (RedriveReport::default(), 0);
         for letters in in_order.chunk_by(|a, b| a.letter.origin == b.letter.origin) {
-            self.of_one_origin(connection, letters, &mut report).await?;
+            seen += self.of_one_origin(connection, letters, &mut report).await?;
+            if report.full.is_some() {
+                break;
+            }
         }
         if !self.request.dry_run {
             self.leave(connection, &report.redriven).await?;
         }
-        report.next = found.rows.into_iter().next_back().filter(|_| found.more);
+        if found.more || report.full.is_some() {
+            let last = found.rows.into_iter().take(seen).next_back();
+            report.next = last.or_else(|| after.clone());
+        }
         Ok(report)
     }
 
+    /// Sends letters back until its queue is full; how many it has dealt with.
     async fn of_one_origin(
         &self,
         connection: &mut SqliteConnection,
         letters: &[&Stored],
         report: &mut RedriveReport,
-    ) -> Result<(), Fault> {
+    ) -> Result<usize, Fault> {
         let Some(first) = letters.first() else {
-            return Ok(());
+            return Ok(0);
         };
         let origin = &first.letter.origin;
         let Some(destination) = Destination::of(connection, origin).await? else {
@@ -79,26 +88,37 @@ impl Redrive<'_> {
                 origin: origin.clone(),
             };
             report.refused.extend(letters.iter().map(refuse));
-            return Ok(());
+            return Ok(letters.len());
         };
         let mut there = already_there(connection, destination, letters).await?;
         let mut going = Vec::with_capacity(letters.len());
+        let room = match self.request.dry_run {
+            true => usize::MAX,
+            false => destination.room(),
+        };
+        let mut seen = 0;
         for stored in letters {
             let message = stored.letter.message.as_ref().map(|message| message.id);
             let is_there = message.is_some_and(|id| !there.insert(id));
             match self.objection(stored, origin, is_there) {
                 Some(refusal) => report.refused.push(refusal),
+                None if going.len() == room => {
+                    report.full = Some(origin.clone());
+                    break;
+                }
                 None => going.push(*stored),
             }
+            seen += 1;
         }
         report
             .redriven
             .extend(going.iter().map(|stored| stored.letter.id));
         if self.request.dry_run || going.is_empty() {
-            return Ok(());
+            return Ok(seen);
         }
         let how = (self.request.attempts, self.request.now);
-        send_back(connection, destination, &going, how).await
+        send_back(connection, destination, &going, how).await?;
+        Ok(seen)
     }
 
     fn objection(&self, stored: &Stored, origin: &Origin, is_there: bool) -> Option<Refusal> {

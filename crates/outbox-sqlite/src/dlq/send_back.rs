@@ -30,10 +30,14 @@ pub(super) enum Destination {
         span: Span,
         /// The place of the last entry.
         tail: i64,
+        /// How many more fit.
+        room: usize,
     },
 }
 
-pub(super) const FIND: &str = "SELECT queue, tail FROM outbox_queues WHERE name = ?1";
+pub(super) const FIND: &str = "\
+    SELECT queue, tail, ifnull(max(high_water - depth, 0), 9223372036854775807) \
+    FROM outbox_queues WHERE name = ?1";
 
 impl Destination {
     /// What `origin` names in this file, where there is such a thing.
@@ -53,7 +57,16 @@ impl Destination {
             number,
             span: Span::of(number)?,
             tail: row.try_get(1)?,
+            room: usize::try_from(row.try_get::<i64, _>(2)?).unwrap_or(usize::MAX),
         }))
+    }
+
+    /// How many more fit.
+    pub(super) fn room(self) -> usize {
+        match self {
+            Self::Outbox => usize::MAX,
+            Self::Queue { room, .. } => room,
+        }
     }
 }
 

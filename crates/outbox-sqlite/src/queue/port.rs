@@ -55,15 +55,16 @@ pub(super) struct Inner {
     pub(super) sweep: Mutex<Sweep>,
 }
 
-/// The number of the queue with this name, where there is one.
-const NUMBER: &str = "SELECT queue FROM outbox_queues WHERE name = ?1";
+/// The number of the queue with this name, where there is one that knows its high-water mark.
+const NUMBER: &str = "SELECT queue FROM outbox_queues WHERE name = ?1 AND high_water = ?2";
 
-/// Gives a queue that has none the next number, and an empty span of places.
+/// Gives a queue that has none the next number, and an empty span of places. Its high-water mark is
+/// for those who put back what came out of it, and know nothing of its settings.
 const REGISTER: &str = "\
-    INSERT INTO outbox_queues (queue, name, head, tail) \
-    SELECT next, ?1, next << 48, next << 48 \
+    INSERT INTO outbox_queues (queue, name, head, tail, high_water) \
+    SELECT next, ?1, next << 48, next << 48, ?2 \
     FROM (SELECT coalesce(max(queue), 0) + 1 AS next FROM outbox_queues) \
-    WHERE true ON CONFLICT (name) DO NOTHING";
+    WHERE true ON CONFLICT (name) DO UPDATE SET high_water = excluded.high_water";
 
 impl SqliteQueue {
     /// Opens the queue that `config` names, and makes it where the file has none of that name.
@@ -76,7 +77,7 @@ impl SqliteQueue {
     /// A dropped call may leave the queue behind, empty.
     pub async fn open(store: &SqliteStore, config: SqliteQueueConfig) -> Result<Self> {
         config.check()?;
-        let queue = number(store, &config.name).await;
+        let queue = number(store, &config).await;
         let queue = queue.at(store, "open queue")?;
         Ok(Self(Arc::new(Inner {
             span: Span::of(queue)?,
@@ -105,11 +106,14 @@ impl SqliteQueue {
     }
 }
 
-/// The number of the queue called `name`, which it is given here where it has none.
-async fn number(store: &SqliteStore, name: &str) -> Result<i64, Fault> {
+/// The number of the queue that `config` names, which it is given here where it has none.
+async fn number(store: &SqliteStore, config: &SqliteQueueConfig) -> Result<i64, Fault> {
+    let SqliteQueueConfig { name, .. } = config;
+    let high_water = i64::try_from(config.high_water).unwrap_or(i64::MAX);
     let mut reader = store.reader().await?;
     let known: Option<i64> = sqlx::query_scalar(NUMBER)
         .bind(name)
+        .bind(high_water)
         .fetch_optional(reader.connection())
         .await?;
     reader.finish();
@@ -119,10 +123,12 @@ async fn number(store: &SqliteStore, name: &str) -> Result<i64, Fault> {
     let mut writer = store.writer().await?;
     sqlx::query(REGISTER)
         .bind(name)
+        .bind(high_water)
         .execute(writer.connection())
         .await?;
     let queue = sqlx::query_scalar(NUMBER)
         .bind(name)
+        .bind(high_water)
         .fetch_one(writer.connection())
         .await?;
     writer.finish();

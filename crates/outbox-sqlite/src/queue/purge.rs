@@ -7,6 +7,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::port::Inner;
 use super::run::limit;
+use crate::connect::Role;
 use crate::error::Fault;
 use crate::purge::CHUNK;
 
@@ -49,7 +50,7 @@ impl Inner {
         let (mut forgotten, mut left) = (0, max);
         while left > 0 {
             let chunk = CHUNK.min(left);
-            let mut writer = self.store.swift_writer().await?;
+            let mut writer = self.store.background_writer(Role::Swift).await?;
             writer.begin().await?;
             let (some, sweep) = self.sweep(writer.connection(), now, chunk).await?;
             writer.commit().await?;

@@ -1,8 +1,11 @@
 //! The store, at work and cut short.
 
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use outbox_core::message::NewMessage;
 use outbox_core::ports::{TransactionalOutbox, UnitOfWork};
+use tokio::time::{Instant, sleep};
 
 use super::*;
 
@@ -100,6 +103,46 @@ async fn who_waits_behind_others_is_served_and_who_waits_for_nothing_is_told() {
         turn = store.turn().await.unwrap();
     }
     assert!(matches!(store.turn().await, Err(Fault::Occupied)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn background_work_rests_for_as_long_as_others_write() {
+    let (store, _folder) = store().await;
+    let write = async |store: &SqliteStore| store.writer().await.unwrap().finish();
+    for (writes, rest) in [(0, 0), (1, 90), (5, 190)] {
+        for _ in 0..writes.min(1) {
+            write(&store).await;
+        }
+        let work = store.background_writer(Role::Durable).await.unwrap();
+        sleep(Duration::from_millis(10)).await;
+        work.finish();
+        let started = Instant::now();
+        let next = tokio::spawn({
+            let store = store.clone();
+            async move {
+                store
+                    .background_writer(Role::Durable)
+                    .await
+                    .map(Writer::finish)
+            }
+        });
+        for _ in 1..writes {
+            sleep(Duration::from_millis(50)).await;
+            write(&store).await;
+        }
+        next.await.unwrap().unwrap();
+        // 5 % of the time are 10 ms of 200 ms.
+        let rested = started.elapsed();
+        assert!(
+            rested >= Duration::from_millis(rest),
+            "{rested:?}: {writes} writes"
+        );
+        assert!(
+            rested <= Duration::from_millis(rest + 11),
+            "{rested:?}: {writes} writes"
+        );
+        sleep(Duration::from_secs(1)).await;
+    }
 }
 
 #[tokio::test]

@@ -19,7 +19,10 @@ pub(crate) struct SqliteHarness;
 #[async_trait]
 impl DlqHarness for SqliteHarness {
     fn capabilities(&self) -> DlqCapabilities {
-        DlqCapabilities::default()
+        DlqCapabilities {
+            high_water: true,
+            ..DlqCapabilities::default()
+        }
     }
 
     async fn fresh(&self, setup: DlqSetup) -> Result<Box<dyn DlqStore>, BoxError> {
@@ -30,6 +33,7 @@ impl DlqHarness for SqliteHarness {
         Ok(Box::new(Store {
             _folder: folder,
             options,
+            high_water: setup.high_water,
         }))
     }
 }
@@ -37,6 +41,7 @@ impl DlqHarness for SqliteHarness {
 struct Store {
     _folder: TempDir,
     options: SqliteOptions,
+    high_water: Option<usize>,
 }
 
 impl Store {
@@ -78,7 +83,8 @@ impl DlqStore for Store {
     }
 
     async fn queue(&self) -> Result<Arc<dyn Queue>, BoxError> {
-        let config = SqliteQueueConfig::named("kit");
+        let mut config = SqliteQueueConfig::named("kit");
+        config.high_water = self.high_water.unwrap_or(config.high_water);
         let queue = SqliteQueue::open(&self.store().await?, config).await?;
         Ok(Arc::new(queue))
     }
