@@ -121,8 +121,9 @@ impl Running {
     /// Sends it a signal, as `TERM`, `STOP` or `CONT`.
     pub(crate) async fn signal(&self, name: &str) {
         let Some(id) = self.0.id() else { return };
-        let mut kill = Command::new("kill");
-        kill.arg(format!("-{name}")).arg(id.to_string());
+        // The shell's own: small systems have no program of that name.
+        let mut kill = Command::new("sh");
+        kill.args(["-c", "kill -s \"$0\" \"$1\"", name, &id.to_string()]);
         assert!(kill.status().await.unwrap().success());
     }
 

@@ -148,8 +148,9 @@ impl RedisServer {
     async fn signal(&self, name: &str) -> Result<(), BoxError> {
         let pid = self.child.id().ok_or("the server is not running")?;
         let pid = pid.to_string();
-        let status = Command::new("kill")
-            .args(["-s", name, &pid])
+        // The shell's own: small systems have no program of that name.
+        let status = Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", name, &pid])
             .status()
             .await?;
         status
