@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use outbox::id::Entropy;
+
 use crate::scene::Scene;
 use crate::support::{Program, write};
 
@@ -147,4 +149,40 @@ async fn a_file_that_is_no_database_is_told_by_its_name() {
         "{}",
         ended.complained
     );
+}
+
+/// A list of cities with pieces of it replaced by any bytes.
+fn spoiled(chance: &Entropy) -> Vec<u8> {
+    let mut bytes = b"geoname_id,name,latitude,longitude\n".to_vec();
+    for city in 1..40 {
+        bytes.extend(format!("{city},\"Town, {city}\",{city}.5,-{city}.25\n").into_bytes());
+    }
+    for _ in 0..chance.next_u64() % 30 {
+        let place = (chance.next_u64() % bytes.len() as u64) as usize;
+        let any = chance.next_u64().to_le_bytes();
+        bytes[place] = *[b'"', b',', b'\n', b'\r', b'-', any[0], any[1], any[2]]
+            .get((any[3] % 8) as usize)
+            .unwrap();
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn whatever_bytes_a_list_of_cities_has_it_is_flushed_or_told() {
+    let scene = Scene::new();
+    let mut codes = std::collections::BTreeSet::new();
+    for seed in 0..24 {
+        let path = scene.folder().join(format!("{seed}.csv"));
+        std::fs::write(&path, spoiled(&Entropy::seeded(seed))).unwrap();
+        let producer = scene.program("owm_producer").with("--cities", path);
+        let ended = producer.run().await;
+        let told = (&ended.told, &ended.complained);
+        assert!(matches!(ended.code, Some(0..=3)), "seed {seed}: {told:?}");
+        assert!(
+            !ended.complained.contains("panicked"),
+            "seed {seed}: {told:?}"
+        );
+        codes.insert(ended.code);
+    }
+    assert!(codes.len() > 1, "nothing was spoiled: {codes:?}");
 }

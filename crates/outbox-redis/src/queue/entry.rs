@@ -198,3 +198,108 @@ fn not_an_entry() -> Fault {
         found: "something else".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use outbox_core::id::{MessageId, WorkerId};
+    use outbox_core::message::NewMessage;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NAMES: [&str; 14] = [
+        "m", "t", "a", "f", "h", "k", "g", "r", "o", "l", "p", "x", "q", "raw",
+    ];
+
+    fn packed() -> Vec<u8> {
+        let new = NewMessage::new("topic", "payload")
+            .ordering_key("key")
+            .header("a", "b");
+        let message = Message::appended(&new, MessageId::from_bytes([7; 16]), Timestamp::EPOCH);
+        let mut out = Vec::new();
+        frame::write(&message, &mut out);
+        out
+    }
+
+    fn failures() -> Vec<u8> {
+        let record = AttemptRecord {
+            at: Timestamp::EPOCH,
+            duration: std::time::Duration::from_millis(1),
+            kind: "failed".to_owned(),
+            error: "it did not work".to_owned(),
+        };
+        let json = serde_json::to_vec(&record).unwrap();
+        let mut out = (json.len() as u32).to_le_bytes().to_vec();
+        out.extend(json);
+        out
+    }
+
+    /// Bytes of nobody, or of ours, with some of them replaced.
+    fn value() -> impl Strategy<Value = Vec<u8>> {
+        let ours = prop::sample::select(vec![packed(), failures(), b"17".to_vec(), b"-1".to_vec()]);
+        let slips = vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
+        let spoiled = (ours, slips).prop_map(|(mut bytes, slips)| {
+            for (place, byte) in slips {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            bytes
+        });
+        prop_oneof![3 => spoiled, 1 => vec(any::<u8>(), 0..60)]
+    }
+
+    fn entry(fields: Vec<(&'static str, Vec<u8>)>) -> Entry {
+        let fields = fields.into_iter().map(|(name, value)| {
+            let name = Bytes::from_static(name.as_bytes());
+            (name, Bytes::from(value))
+        });
+        Entry {
+            text: Bytes::from_static(b"5-1"),
+            id: EntryId { major: 5, minor: 1 },
+            takeovers: u32::MAX,
+            fields: fields.collect(),
+        }
+    }
+
+    const fn receipt() -> Receipt {
+        Receipt {
+            entry: EntryId { major: 5, minor: 1 },
+            owner: WorkerId::from_bytes([1; 16]),
+            token: 1,
+        }
+    }
+
+    #[test]
+    fn what_is_ours_is_read() {
+        let entry = entry(vec![
+            ("m", packed()),
+            ("h", failures()),
+            ("a", b"2".to_vec()),
+        ]);
+        let delivery = entry.delivery(receipt()).unwrap();
+        assert_eq!((delivery.attempt, delivery.takeovers), (3, u32::MAX));
+        assert_eq!(delivery.last_failure.unwrap().kind, "failed");
+        assert_eq!(entry.quarantined().message, Some(delivery.message));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_fields_of_an_entry_are_it_is_read_or_told(
+            fields in vec((prop::sample::select(NAMES.to_vec()), value()), 0..8)
+        ) {
+            let entry = entry(fields);
+            if let Err(problem) = entry.delivery(receipt()) {
+                prop_assert!(!entry.unreadable(&problem).problem.is_empty());
+            }
+            let _ = (entry.quarantined(), entry.is_for_another("group"));
+        }
+
+        #[test]
+        fn any_text_is_an_id_or_none(text in vec(any::<u8>(), 0..30), major: u64, minor: u64) {
+            let _ = parse_id(&text);
+            let id = parse_id(format!("{major}-{minor}").as_bytes());
+            prop_assert_eq!(id, Some(EntryId { major, minor }));
+        }
+    }
+}
