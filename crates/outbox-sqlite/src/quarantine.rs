@@ -193,11 +193,3 @@ pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, Fault> {
     let text = serde_json::to_string(value).map_err(|e| sqlx::Error::Encode(Box::new(e)))?;
     Ok(text)
 }
-
-/// `bytes` in hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
-    let digits = bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]);
-    digits.collect()
-}

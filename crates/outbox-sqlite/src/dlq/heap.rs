@@ -7,10 +7,10 @@ use serde::Serialize;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::letter::origin;
+use super::letter::{hex, origin};
 use crate::connect::Role;
 use crate::error::Fault;
-use crate::quarantine::{hex, json};
+use crate::quarantine::json;
 use crate::store::{At, SqliteStore, Writer};
 
 /// The heap of dead letters in an SQLite file, beside its outbox or in a file of its own.

@@ -136,3 +136,11 @@ fn json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<Option<T>,
     let text: Option<&str> = row.try_get(column)?;
     Ok(text.map(serde_json::from_str).transpose()?)
 }
+
+/// `bytes` in hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
+    let digits = bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]);
+    digits.collect()
+}

@@ -14,11 +14,11 @@ use serde::Serialize;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
-use super::letter::Stored;
+use super::letter::{Stored, hex};
 use super::move_out::id;
 use crate::codec::jsonb::{self, Object};
 use crate::error::Fault;
-use crate::quarantine::{hex, json};
+use crate::quarantine::json;
 use crate::queue::span::Span;
 
 /// What messages come from and go back to.
