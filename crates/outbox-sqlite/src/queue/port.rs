@@ -58,6 +58,8 @@ pub(super) struct Inner {
 /// The number of the queue with this name, where there is one that knows its high-water mark.
 const NUMBER: &str = "SELECT queue FROM outbox_queues WHERE name = ?1 AND high_water = ?2";
 
+const NAMED: &str = "SELECT queue FROM outbox_queues WHERE name = ?1";
+
 /// Gives a queue that has none the next number, and an empty span of places. Its high-water mark is
 /// for those who put back what came out of it, and know nothing of its settings.
 const REGISTER: &str = "\
@@ -126,9 +128,9 @@ async fn number(store: &SqliteStore, config: &SqliteQueueConfig) -> Result<i64, 
         .bind(high_water)
         .execute(writer.connection())
         .await?;
-    let queue = sqlx::query_scalar(NUMBER)
+    // Another process may have told it another mark by now: the name alone finds it.
+    let queue = sqlx::query_scalar(NAMED)
         .bind(name)
-        .bind(high_water)
         .fetch_one(writer.connection())
         .await?;
     writer.finish();
