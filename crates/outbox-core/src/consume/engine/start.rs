@@ -18,6 +18,10 @@ use super::super::decided::{Admission, Admitted, Ended, Ending};
 use super::super::suspect::is_suspect;
 use super::{Engine, Event, Goal, Running, Taken};
 
+/// How many deliveries may wait to be settled for each that may be held before: with more, nothing is
+/// taken, so that a queue that hangs in settling does not fill the memory.
+const UNSETTLED_PER_PLACE: usize = 2;
+
 impl Engine<'_> {
     pub(super) fn start_work(&mut self, now: Timestamp) {
         self.read_timers(now);
@@ -227,13 +231,21 @@ impl Engine<'_> {
         let config = &self.worker.config;
         let open = self.timers.closed.is_none() && self.timers.rest.until(now).is_none();
         let counting = self.goal == Goal::Empty && (self.dry || self.busy.counting);
-        let full = self.room() == 0 || self.ready.len() > config.prefetch / 2;
+        let unsettled = self.decided.len() + self.settling.len();
+        let full = self.room() == 0
+            || self.ready.len() > config.prefetch / 2
+            || unsettled >= UNSETTLED_PER_PLACE * self.places();
         self.stopping.is_none() && !self.busy.taking && open && !counting && !full
     }
 
+    /// Deliveries that may be ready or running.
+    fn places(&self) -> usize {
+        self.worker.config.prefetch + self.worker.config.concurrency
+    }
+
     fn room(&self) -> usize {
-        let config = &self.worker.config;
-        (config.prefetch + config.concurrency).saturating_sub(self.ready.len() + self.running.len())
+        self.places()
+            .saturating_sub(self.ready.len() + self.running.len())
     }
 
     /// Takes more from the queue: what dead workers left, or what is next.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::ledger::{Ledger, Poison};
 use super::trouble::Trouble;
 use crate::error::{PublishError, Result};
+use crate::id::WorkerId;
 use crate::lease::Receipt;
 use crate::memory::MemoryQueue;
 use crate::message::Message;
@@ -108,6 +109,14 @@ impl SimQueue {
         }
     }
 
+    /// A worker has its answer.
+    fn answered(&self, owner: WorkerId, report: Result<DequeueReport>) -> Result<DequeueReport> {
+        let report = report?;
+        self.ledger
+            .write(|books, _| books.taken(owner, &report.deliveries));
+        Ok(report)
+    }
+
     async fn settle_now(
         &self,
         all: &[DeliverySettlement],
@@ -175,9 +184,8 @@ impl Queue for SimQueue {
             request.wait = request.wait.min(Duration::from_secs(1));
             async move { me.dequeue_now(&request).await }.boxed()
         };
-        self.trouble
-            .call("dequeue", self.dequeue_now(request), far)
-            .await?
+        let call = self.trouble.call("dequeue", self.dequeue_now(request), far);
+        self.answered(request.owner, call.await?)
     }
 
     async fn settle(&self, all: &[DeliverySettlement], now: Timestamp) -> Result<SettleReport> {
@@ -186,9 +194,11 @@ impl Queue for SimQueue {
             let (me, all) = (self.clone(), all.to_vec());
             async move { me.settle_now(&all, now).await }.boxed()
         };
-        self.trouble
-            .call("settle", self.settle_now(all, now), far)
-            .await?
+        let call = self.trouble.call("settle", self.settle_now(all, now), far);
+        let report = call.await??;
+        let receipts = all.iter().map(|one| &one.receipt);
+        self.ledger.write(|books, _| books.given_up(receipts));
+        Ok(report)
     }
 
     async fn extend(
@@ -202,9 +212,12 @@ impl Queue for SimQueue {
             let (me, all) = (self.clone(), all.to_vec());
             async move { me.extend_now(&all, lease, now).await }.boxed()
         };
-        self.trouble
-            .call("extend", self.extend_now(all, lease, now), far)
-            .await?
+        let call = self
+            .trouble
+            .call("extend", self.extend_now(all, lease, now), far);
+        let lost = call.await??;
+        self.ledger.write(|books, _| books.given_up(lost.iter()));
+        Ok(lost)
     }
 
     async fn recover_stuck(&self, request: &RecoverRequest) -> Result<DequeueReport> {
@@ -213,9 +226,8 @@ impl Queue for SimQueue {
             let (me, request) = (self.clone(), request.clone());
             async move { me.recover_now(&request).await }.boxed()
         };
-        self.trouble
-            .call("recover", self.recover_now(request), far)
-            .await?
+        let call = self.trouble.call("recover", self.recover_now(request), far);
+        self.answered(request.owner, call.await?)
     }
 
     async fn stats(&self, now: Timestamp) -> Result<QueueStats> {

@@ -130,6 +130,8 @@ pub(super) struct Books {
     added: Vec<Number>,
     /// How many messages each incarnation of a relay holds.
     holding: HashMap<WorkerId, usize>,
+    /// The entries that each incarnation of a worker has in hand, as far as it knows.
+    in_hand: HashMap<WorkerId, BTreeSet<EntryId>>,
     /// The latest moment that the queue was told by a worker: what is due by then may be delivered.
     latest: Timestamp,
     calls: u64,
@@ -157,6 +159,7 @@ impl Ledger {
             entries: BTreeMap::new(),
             added: Vec::new(),
             holding: HashMap::new(),
+            in_hand: HashMap::new(),
             latest: Timestamp::EPOCH,
             calls: 0,
             trace: Vec::with_capacity(2_048),

@@ -2,7 +2,7 @@ use super::super::config::Guard;
 use super::super::step::{Ending, Number, Step};
 use super::{Books, EntryBook, Poison, Ruling, Standing, hold};
 use crate::delivery::Delivery;
-use crate::id::MessageId;
+use crate::id::{MessageId, WorkerId};
 use crate::lease::{EntryId, Receipt};
 use crate::message::Message;
 use crate::ports::{DeliveryOutcome, DeliverySettlement};
@@ -10,7 +10,36 @@ use crate::report::SettleReport;
 use crate::status::AttemptRecord;
 use crate::time::Timestamp;
 
+/// How many deliveries a worker may hold for each that may wait or run: those, and twice as many that
+/// wait to be settled.
+const HELD_PER_PLACE: usize = 3;
+
 impl Books {
+    /// A worker was answered: it has these now.
+    pub(in super::super) fn taken(&mut self, owner: WorkerId, deliveries: &[Delivery]) -> Ruling {
+        let holds = self.in_hand.entry(owner).or_default();
+        holds.extend(deliveries.iter().map(|one| one.receipt.entry));
+        let worker = &self.config.worker;
+        let most = HELD_PER_PLACE * (worker.prefetch + worker.concurrency);
+        let held = holds.len();
+        hold(held <= most, "memory is bounded", || {
+            format!("a worker holds {held} deliveries, over {most}")
+        })
+    }
+
+    /// A worker was answered: it has these no more.
+    pub(in super::super) fn given_up<'r>(
+        &mut self,
+        receipts: impl Iterator<Item = &'r Receipt>,
+    ) -> Ruling {
+        for receipt in receipts {
+            if let Some(holds) = self.in_hand.get_mut(&receipt.owner) {
+                holds.remove(&receipt.entry);
+            }
+        }
+        Ok(())
+    }
+
     /// A relay is about to send these messages in one call.
     pub(in super::super) fn sending(&mut self, messages: &[Message]) -> Ruling {
         if let [alone] = messages {
