@@ -81,6 +81,9 @@ if [ "${1:-}" = --check ]; then
         [ -n "$(header "$patch" fault)" ] || { echo "$patch does not say its fault" >&2; failed=1; }
         [ "$(header "$patch" found-by)" = sim ] || [ -n "$(header "$patch" test)" ] ||
             { echo "$patch does not say by what it is found" >&2; failed=1; }
+        test=$(header "$patch" test)
+        [ -z "$test" ] || grep -rqwF --include '*.rs' "${test##*::}" crates tests ||
+            { echo "$patch names a test that is not there: $test" >&2; failed=1; }
     done
     echo "${#all[@]} bugs apply"
     exit "${failed:-0}"

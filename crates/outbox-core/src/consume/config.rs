@@ -90,7 +90,8 @@ pub struct WorkerConfig {
     #[doc(alias = "WorkerCount")]
     pub concurrency: usize,
     /// Deliveries held ready beyond those that are being handled; 64 by default. What is held is
-    /// kept from other workers, so that slow handlers want little of it.
+    /// kept from other workers, so that slow handlers want little of it. While twice as many as this
+    /// and `concurrency` together wait to be settled, no more are taken.
     pub prefetch: usize,
     /// The most deliveries taken at once; 500 by default, at least 1.
     pub batch: usize,
