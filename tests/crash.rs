@@ -14,15 +14,11 @@ use std::time::Duration;
 use outbox::ports::Clock;
 use outbox::time::SystemClock;
 use support::{
-    Census, File, Mayhem, PATIENCE, Program, Running, assert_recovered, is_done, made_up_cities,
-    numbered, recoveries, stop, until,
+    Census, File, Mayhem, Program, Running, WORKER, assert_recovered, finished, is_done,
+    made_up_cities, numbered, recoveries, stop, until,
 };
 use tempfile::{TempDir, tempdir};
 use tokio::time::{Instant, sleep};
-
-/// How long the longest of a killed producer's lives is, and of a worker's.
-const PRODUCER: Duration = Duration::from_millis(1_500);
-const WORKER: Duration = Duration::from_secs(4);
 
 /// A file, and processes that work on it.
 struct Scene {
@@ -67,24 +63,6 @@ impl Scene {
 
     fn worker(&self) -> Program {
         self.program("owm_worker")
-    }
-
-    /// Starts run after run, called `name` and a number, and kills the producer now and then; how
-    /// many were begun.
-    async fn torment_producers(&self, mayhem: &Mayhem, name: &str) -> usize {
-        let mut run = 1;
-        while !mayhem.is_over() {
-            let program = self.producer(&format!("{name}{run}"));
-            let ended = mayhem.torment(program, PRODUCER).await;
-            run += usize::from(ended.is_some_and(is_done));
-        }
-        run
-    }
-
-    async fn torment_relays(&self, mayhem: &Mayhem) {
-        while !mayhem.is_over() {
-            mayhem.torment(self.relay(), PRODUCER).await.map(is_done);
-        }
     }
 
     async fn torment_workers(&self, mayhem: &Mayhem, failures: &str) {
@@ -143,21 +121,21 @@ async fn whoever_is_killed_no_task_is_lost_or_done_twice_and_none_overtakes_its_
     let (scene, mayhem) = (Scene::new(300), Mayhem::of(300));
     let started = Instant::now();
     let (a, b, ..) = tokio::join!(
-        scene.torment_producers(&mayhem, "a"),
-        scene.torment_producers(&mayhem, "b"),
-        scene.torment_relays(&mayhem),
+        mayhem.torment_producers("a", |run| scene.producer(run)),
+        mayhem.torment_producers("b", |run| scene.producer(run)),
+        mayhem.torment_relays(|| scene.relay()),
         scene.torment_workers(&mayhem, "0"),
         scene.torment_workers(&mayhem, "0.2"),
     );
     let killing = started.elapsed();
     let runs: Vec<String> = numbered("a", a).chain(numbered("b", b)).collect();
-    let finished = tokio::time::timeout(PATIENCE, scene.finish(&runs));
-    finished.await.expect("the rest is not done in time");
+    finished(runs.len(), scene.finish(&runs)).await;
     let census = scene.check(runs.len()).await;
     let all = i64::try_from(runs.len() * scene.count).unwrap();
     println!(
-        "kills: {}, tasks: {all}, lost: {}, doubled: {}",
+        "kills: {}, put to sleep: {}, tasks: {all}, lost: {}, doubled: {}",
         mayhem.killed(),
+        mayhem.stopped(),
         all - census.tasks,
         census.observations - census.tasks,
     );
@@ -182,9 +160,9 @@ async fn one_worker_that_lives_keeps_the_order_of_each_key_whatever_happens_to_p
     let (scene, mayhem) = (Scene::new(300), Mayhem::of(40));
     let worker = scene.worker().with("--workers", "1").start();
     let (runs, ..) = tokio::join!(
-        scene.torment_producers(&mayhem, "a"),
-        scene.torment_relays(&mayhem),
-        scene.torment_relays(&mayhem),
+        mayhem.torment_producers("a", |run| scene.producer(run)),
+        mayhem.torment_relays(|| scene.relay()),
+        mayhem.torment_relays(|| scene.relay()),
     );
     let runs: Vec<String> = numbered("a", runs).collect();
     for run in &runs {
@@ -256,12 +234,7 @@ async fn relay_recovery(mayhem: &Mayhem) -> Duration {
 
 #[tokio::test]
 async fn what_a_killed_worker_held_is_done_by_another_within_seconds() {
-    let mayhem = Mayhem::of(0);
-    let mut times = Vec::new();
-    for _ in 0..recoveries() / 2 {
-        let (a, b) = tokio::join!(worker_recovery(&mayhem), worker_recovery(&mayhem));
-        times.extend([a, b]);
-    }
+    let times = recoveries(worker_recovery).await;
     let lease = times
         .iter()
         .filter(|time| **time > Duration::from_secs(2))
@@ -272,12 +245,7 @@ async fn what_a_killed_worker_held_is_done_by_another_within_seconds() {
 
 #[tokio::test]
 async fn what_a_killed_relay_held_is_sent_by_another_within_seconds() {
-    let mayhem = Mayhem::of(0);
-    let mut times = Vec::new();
-    for _ in 0..recoveries() / 2 {
-        let (a, b) = tokio::join!(relay_recovery(&mayhem), relay_recovery(&mayhem));
-        times.extend([a, b]);
-    }
+    let times = recoveries(relay_recovery).await;
     assert_recovered("relays", times);
 }
 

@@ -16,16 +16,14 @@ use outbox::redis::{RedisQueue, RedisQueueConfig, RedisStore};
 use outbox::time::SystemClock;
 use outbox_redis_harness::{Answer, DURABLE, RedisServer};
 use support::{
-    Census, File, Mayhem, PATIENCE, Program, assert_recovered, is_done, made_up_cities, numbered,
-    recoveries, until,
+    Census, File, Mayhem, Program, WORKER, assert_recovered, finished, is_done, made_up_cities,
+    numbered, recoveries, until,
 };
 use tempfile::{TempDir, tempdir};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
-/// How long the longest life of a killed producer, worker and server is.
-const PRODUCER: Duration = Duration::from_millis(1_500);
-const WORKER: Duration = Duration::from_secs(4);
+/// How long the longest life of the server is.
 const SERVER: Duration = Duration::from_secs(3);
 
 const STREAM: &str = "owm-ingestion-stream";
@@ -78,24 +76,6 @@ impl Scene {
 
     fn worker(&self) -> Program {
         self.program("owm_worker")
-    }
-
-    /// Starts run after run, called `name` and a number, and kills the producer now and then; how
-    /// many were begun.
-    async fn torment_producers(&self, mayhem: &Mayhem, name: &str) -> usize {
-        let mut run = 1;
-        while !mayhem.is_over() {
-            let program = self.producer(&format!("{name}{run}"));
-            let ended = mayhem.torment(program, PRODUCER).await;
-            run += usize::from(ended.is_some_and(is_done));
-        }
-        run
-    }
-
-    async fn torment_relays(&self, mayhem: &Mayhem) {
-        while !mayhem.is_over() {
-            mayhem.torment(self.relay(), PRODUCER).await.map(is_done);
-        }
     }
 
     /// Kills workers; they may also end by themselves, where the server was away for too long.
@@ -186,9 +166,9 @@ async fn whoever_is_killed_the_server_too_no_task_is_lost_or_done_twice() {
     let (scene, mayhem) = (Scene::new(200, DURABLE).await, Mayhem::of(80));
     let started = Instant::now();
     let (a, b, (), (), (), servers) = tokio::join!(
-        scene.torment_producers(&mayhem, "a"),
-        scene.torment_producers(&mayhem, "b"),
-        scene.torment_relays(&mayhem),
+        mayhem.torment_producers("a", |run| scene.producer(run)),
+        mayhem.torment_producers("b", |run| scene.producer(run)),
+        mayhem.torment_relays(|| scene.relay()),
         scene.torment_workers(&mayhem),
         scene.torment_workers(&mayhem),
         scene.torment_server(&mayhem),
@@ -199,13 +179,13 @@ async fn whoever_is_killed_the_server_too_no_task_is_lost_or_done_twice() {
         scene.complete(&runs).await;
         scene.work_until_empty().await;
     };
-    let finished = tokio::time::timeout(PATIENCE, finish);
-    finished.await.expect("the rest is not done in time");
+    finished(runs.len(), finish).await;
     let census = scene.check(runs.len()).await;
     let all = i64::try_from(runs.len() * scene.count).unwrap();
     println!(
-        "kills: {} and {servers} of the server, tasks: {all}, lost: {}, doubled: {}",
+        "kills: {} and {servers} of the server, put to sleep: {}, tasks: {all}, lost: {}, doubled: {}",
         mayhem.killed(),
+        mayhem.stopped(),
         all - census.tasks,
         census.observations - census.tasks,
     );
@@ -224,9 +204,9 @@ async fn whoever_is_killed_the_server_too_no_task_is_lost_or_done_twice() {
 async fn no_copy_comes_to_the_stream_whoever_is_killed_on_the_way_to_it() {
     let (scene, mayhem) = (Scene::new(400, DURABLE).await, Mayhem::of(40));
     let (a, (), (), servers) = tokio::join!(
-        scene.torment_producers(&mayhem, "a"),
-        scene.torment_relays(&mayhem),
-        scene.torment_relays(&mayhem),
+        mayhem.torment_producers("a", |run| scene.producer(run)),
+        mayhem.torment_relays(|| scene.relay()),
+        mayhem.torment_relays(|| scene.relay()),
         scene.torment_server(&mayhem),
     );
     let runs: Vec<String> = numbered("a", a).collect();
@@ -242,8 +222,8 @@ async fn no_copy_comes_to_the_stream_whoever_is_killed_on_the_way_to_it() {
 async fn what_a_server_without_persistence_loses_is_sent_again_and_done_once() {
     let (scene, mayhem) = (Scene::new(200, &[]).await, Mayhem::of(25));
     let (a, (), (), servers) = tokio::join!(
-        scene.torment_producers(&mayhem, "a"),
-        scene.torment_relays(&mayhem),
+        mayhem.torment_producers("a", |run| scene.producer(run)),
+        mayhem.torment_relays(|| scene.relay()),
         scene.torment_workers(&mayhem),
         scene.torment_server(&mayhem),
     );
@@ -276,11 +256,6 @@ async fn worker_recovery(mayhem: &Mayhem) -> Duration {
 
 #[tokio::test]
 async fn what_a_killed_worker_held_on_redis_is_done_by_another_within_seconds() {
-    let mayhem = Mayhem::of(0);
-    let mut times = Vec::new();
-    for _ in 0..recoveries() / 2 {
-        let (a, b) = tokio::join!(worker_recovery(&mayhem), worker_recovery(&mayhem));
-        times.extend([a, b]);
-    }
+    let times = recoveries(worker_recovery).await;
     assert_recovered("workers on Redis", times);
 }

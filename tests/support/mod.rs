@@ -6,9 +6,11 @@ mod program;
 mod steps;
 
 pub(crate) use file::{Census, File};
-pub(crate) use mayhem::Mayhem;
+pub(crate) use mayhem::{Mayhem, WORKER};
 pub(crate) use program::{Finished, Program, Running, require_strace};
-pub(crate) use steps::{PATIENCE, assert_recovered, is_done, numbered, recoveries, stop, until};
+pub(crate) use steps::{
+    PATIENCE, assert_recovered, finished, is_done, numbered, recoveries, stop, until,
+};
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -4,13 +4,20 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Finished, Running};
+use super::{Finished, Mayhem, Running};
 
-/// How long the rest of the work may take once nobody is killed any more.
+/// How long anything may take once nobody is killed any more.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Within which work of a killed process is to be picked up.
 const RECOVERY: Duration = Duration::from_secs(5);
+
+/// Lets the rest of so many runs be done, which has to end.
+pub(crate) async fn finished(runs: usize, rest: impl Future<Output = ()>) {
+    let limit = PATIENCE + Duration::from_secs(1) * u32::try_from(runs).unwrap();
+    let rest = tokio::time::timeout(limit, rest).await;
+    rest.expect("the rest is not done in time");
+}
 
 /// Whether a producer has done its work; it may also say that something is left for the next one.
 pub(crate) fn is_done(ended: Finished) -> bool {
@@ -42,10 +49,16 @@ pub(crate) fn numbered(name: &str, runs: usize) -> impl Iterator<Item = String> 
     (1..=runs).map(move |run| format!("{name}{run}"))
 }
 
-/// How many recoveries are measured of each kind.
-pub(crate) fn recoveries() -> usize {
+/// Measures recoveries, two at a time, as many as `OUTBOX_RECOVERIES` says, or 20.
+pub(crate) async fn recoveries(recovery: impl AsyncFn(&Mayhem) -> Duration) -> Vec<Duration> {
     let wanted = std::env::var("OUTBOX_RECOVERIES");
-    wanted.map_or(20, |wanted| wanted.parse().unwrap())
+    let wanted: usize = wanted.map_or(20, |wanted| wanted.parse().unwrap());
+    let (mayhem, mut times) = (Mayhem::of(0), Vec::new());
+    for _ in 0..wanted / 2 {
+        let (a, b) = tokio::join!(recovery(&mayhem), recovery(&mayhem));
+        times.extend([a, b]);
+    }
+    times
 }
 
 fn percentile(times: &mut [Duration], share: f64) -> Duration {

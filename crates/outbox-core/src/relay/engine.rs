@@ -7,7 +7,7 @@ use futures_util::stream::FuturesUnordered;
 use crate::delivery::Leased;
 use crate::error::{OutboxError, Result};
 use crate::id::WorkerId;
-use crate::lease::LeaseToken;
+use crate::lease::{Epoch, LeaseToken};
 use crate::message::Message;
 use crate::ports::{Outcome, Settlement};
 use crate::report::{
@@ -52,7 +52,8 @@ pub(super) struct Engine<'a> {
     guard: KeyGuard,
     timers: Timers,
     unsettled: Unsettled,
-    /// Until when everything unsettled is surely ours.
+    /// The lease that was taken last, and until when it is surely ours.
+    epoch: Epoch,
     lease_until: Timestamp,
     claim: ClaimState,
     judged: Judged,
@@ -148,7 +149,8 @@ enum Event {
     Claimed(u64, Timestamp, Result<ClaimReport>),
     Published(Call),
     Settled(Vec<Settlement>, Result<SettleReport>),
-    Extended(Timestamp, Result<Vec<LeaseToken>>),
+    /// So many tokens were to be extended until a moment; those in the answer are lost.
+    Extended(usize, Timestamp, Result<Vec<LeaseToken>>),
     Released(Result<()>),
     Purged(Result<u64>),
     Counted(Result<OutboxStats>),
@@ -168,6 +170,7 @@ impl<'a> Engine<'a> {
             guard: KeyGuard::default(),
             timers: Timers::new(now, &relay.config),
             unsettled: Unsettled::default(),
+            epoch: Epoch::default(),
             lease_until: now,
             claim: ClaimState {
                 wanted: true,

@@ -33,9 +33,10 @@ impl Timers {
         }
     }
 
-    /// Notes that messages were claimed at `at`, where there were none before.
-    pub(super) fn claimed(&mut self, at: Timestamp, lease: Duration) {
-        self.heartbeat = Some(at + lease / 3);
+    /// Notes that messages were claimed, where there were none before, under a lease that ends at
+    /// `until`.
+    pub(super) fn claimed(&mut self, until: Timestamp, lease: Duration) {
+        self.heartbeat = Some(until - lease / 3 * 2);
         self.give_back = None;
     }
 

@@ -210,6 +210,40 @@ async fn an_idle_relay_keeps_its_lease_for_a_moment_and_gives_it_back() {
     assert_eq!(report.unwrap().tally.done, 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_answered_after_its_lease_has_ended_sends_nothing() {
+    let world = World::new(21);
+    world.append(&[text(0)]).await;
+    let outbox = Spy::new(world.outbox.clone());
+    let claims_take = Arc::clone(&outbox.claims_take);
+    let (sink, rival_sink) = (Arc::new(Sink::healthy()), Arc::new(Sink::healthy()));
+    let relay = Relay::new(Arc::new(outbox), sink.clone(), RelayConfig::default()).unwrap();
+    let relay = relay.driven_by(world.clock.clone(), world.entropy.clone());
+    let rival = world.relay(&rival_sink, RelayConfig::default());
+    let shutdown = Shutdown::new();
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        rival.run(&shutdown).await
+    };
+    let trouble = async {
+        // Claimed under the lease of the first message, which ends after 3 s; answered after 3.2 s.
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        claims_take.store(2_800, SeqCst);
+        world.append(&[text(1)]).await;
+        tokio::time::sleep(10 * SECOND).await;
+        shutdown.trigger();
+    };
+    let (first, second, ()) = tokio::join!(relay.run(&shutdown), late, trouble);
+    assert_eq!(
+        (first.unwrap().tally.done, sink.texts()),
+        (1, vec!["0".to_owned()])
+    );
+    assert_eq!(
+        (second.unwrap().tally.done, rival_sink.texts()),
+        (1, vec!["1".to_owned()])
+    );
+}
+
 /// A clock that nobody may ask without end: time stands still while somebody does.
 #[derive(Debug)]
 struct Patient(Arc<dyn Clock>, AtomicUsize);

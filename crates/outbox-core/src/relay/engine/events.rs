@@ -31,9 +31,9 @@ impl Engine<'_> {
                     None => self.settle_again(settlements),
                 }
             }
-            Event::Extended(until, report) => {
+            Event::Extended(tokens, until, report) => {
                 self.busy.extending = false;
-                self.on_extended(until, report);
+                self.on_extended(tokens, until, report);
             }
             Event::Released(report) => {
                 self.busy.releasing = false;
@@ -91,13 +91,18 @@ impl Engine<'_> {
         if report.more || !report.leased.is_empty() {
             self.claim.wanted = true;
         }
-        if report.leased.is_empty() {
+        let Some(first) = report.leased.first() else {
             return;
-        }
+        };
         self.claim.holding = true;
+        let lease = self.relay.config.lease;
+        // Only a claim that takes a lease sets its end: others are made under the one that is held.
+        if first.token.epoch != self.epoch {
+            self.epoch = first.token.epoch;
+            self.lease_until = at + lease;
+        }
         if self.unsettled.is_empty() {
-            self.lease_until = at + self.relay.config.lease;
-            self.timers.claimed(at, self.relay.config.lease);
+            self.timers.claimed(self.lease_until, lease);
         }
         let mut untimely = Vec::new();
         for leased in report.leased {
@@ -158,13 +163,15 @@ impl Engine<'_> {
         self.put_back(untimely, &Outcome::Release);
     }
 
-    fn on_extended(&mut self, until: Timestamp, report: Result<Vec<LeaseToken>>) {
+    fn on_extended(&mut self, tokens: usize, until: Timestamp, report: Result<Vec<LeaseToken>>) {
         let now = self.relay.clock.now();
         self.timers.heartbeat = Some(now + self.relay.config.lease / 3);
-        let report = report.map(|lost| self.unsettled.surely(lost));
         match report {
             Ok(lost) => {
-                self.lease_until = until;
+                if lost.len() < tokens {
+                    self.lease_until = until;
+                }
+                let lost = self.unsettled.surely(lost);
                 if !lost.is_empty() {
                     self.drop_lost(&lost);
                 }

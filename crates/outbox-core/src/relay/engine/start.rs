@@ -58,7 +58,10 @@ impl Engine<'_> {
         let tokens = self.unsettled.begin_extension();
         let until = now + self.relay.config.lease;
         let outbox = &self.relay.outbox;
-        let extend = async move { Event::Extended(until, outbox.extend(&tokens, until).await) };
+        let extend = async move {
+            let report = outbox.extend(&tokens, until).await;
+            Event::Extended(tokens.len(), until, report)
+        };
         self.work.push(extend.boxed());
     }
 
