@@ -30,11 +30,11 @@ for at, value in ipairs(held_of(ids)) do
   end
 end
 
-each_chunk(values, function(...)
-  redis.call('HSET', HELD, ...)
-end)
 for hold, count in pairs(to) do
   add_to_hold(hold, count)
 end
+each_chunk(values, function(...)
+  redis.call('HSET', HELD, ...)
+end)
 take_from_holds(from)
 return lost

@@ -65,11 +65,11 @@ end
 
 -- Notes that the owner holds these entries, and answers the token of the delivery.
 local function hold(owner, lease, ids)
-  -- Fails before anything was written where this key is of another type: what is held without a hold
-  -- would never be taken over.
-  redis.call('ZCARD', HOLDS)
   local ends = digits(NOW + lease)
   local token = digits(redis.call('HINCRBY', COUNTS, 'token', 1))
+  -- Before its entries, in case those are refused: what is held without a hold would never be taken
+  -- over, and a hold without entries only ends.
+  add_to_hold(owner .. ends, #ids)
   local value, pairs_of = owner .. token .. '|' .. ends, {}
   for place, id in ipairs(ids) do
     pairs_of[2 * place - 1] = id
@@ -83,7 +83,6 @@ local function hold(owner, lease, ids)
   each_chunk(pairs_of, function(...)
     redis.call('HSET', HELD, ...)
   end)
-  add_to_hold(owner .. ends, #ids)
   return token
 end
 
