@@ -75,6 +75,7 @@ pub enum Ordering {
     None,
     /// Messages of one ordering key keep their order.
     PerKey,
-    /// All messages keep commit order.
+    /// All messages keep commit order, but for those that are put back, or that come while a backlog
+    /// is drained and have no ordering key.
     Commit,
 }

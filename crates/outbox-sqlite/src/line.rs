@@ -38,9 +38,13 @@ impl<T: Send + 'static> Line<T> {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let mut state = self.state();
-        state.waiting.push_back(one);
-        if !std::mem::replace(&mut state.served, true) {
+        let served = {
+            let mut state = self.state();
+            state.waiting.push_back(one);
+            std::mem::replace(&mut state.served, true)
+        };
+        // Not under the lock: a runtime that ends drops the service at once, which takes it.
+        if !served {
             let service = Service {
                 line: self.clone(),
                 left: false,
@@ -98,5 +102,20 @@ impl<T> Service<T> {
         let mut state = self.line.state();
         self.left = state.waiting.is_empty();
         state.served = !self.left;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_nobody_can_serve_any_more_hangs_nobody() {
+        let line = Line::default();
+        let join = || std::panic::catch_unwind(|| line.join((), || async {}));
+        // Outside of a runtime, as at its end, the service is dropped at once.
+        assert!(join().is_err());
+        assert!(line.is_idle());
+        assert!(join().is_err());
     }
 }

@@ -121,10 +121,11 @@ impl SqliteOptions {
         self
     }
 
-    /// How many percent of the time moving dead letters may write while others in this process write
-    /// too; 5 by default, from 1 to 100.
+    /// How many percent of the time work in the background may write while others in this process
+    /// write too; 5 by default, from 1 to 100.
     ///
-    /// Quarantining, redriving, discarding and importing go in short transactions. Where somebody else
+    /// That is what drains the heap of dead letters, quarantines, redrives, discards and imports them,
+    /// and what purges a queue's memory of ids. It goes in short transactions. Where somebody else
     /// wrote within the last 100 ms, each is followed by a rest in proportion to what it took, of 1 s at
     /// most; alone they never rest. What other processes write is not seen: set a rate there.
     pub fn background_share(mut self, percent: u8) -> Self {

@@ -80,6 +80,8 @@ struct ClaimState {
     /// Whether the answer of a claim was lost: messages may be claimed that the relay has not seen,
     /// and claiming on would overtake them. All is settled and given back first.
     unknown: bool,
+    /// When the first claim was made, within a lease, that brought nothing, where none has since.
+    empty_since: Option<Timestamp>,
 }
 
 /// Calls that happen one at a time.
@@ -179,6 +181,7 @@ impl<'a> Engine<'a> {
                 holding: false,
                 untimely: false,
                 unknown: false,
+                empty_since: None,
             },
             judged: Judged::default(),
             desk: ReportDesk::default(),

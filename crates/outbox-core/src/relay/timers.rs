@@ -15,6 +15,8 @@ pub(super) struct Timers {
     pub(super) purge: Timestamp,
     /// The next extension of the lease, where something is claimed.
     pub(super) heartbeat: Option<Timestamp>,
+    /// The store failed to extend the lease: it is not asked again before.
+    not_extended_before: Timestamp,
     /// When the lease is given back, where there is nothing to do meanwhile.
     pub(super) give_back: Option<Timestamp>,
     /// The rest that a store gets when it failed.
@@ -28,6 +30,7 @@ impl Timers {
             poll: now + config.safety_poll,
             purge: now + config.purge_interval,
             heartbeat: None,
+            not_extended_before: now,
             give_back: None,
             rest: Pause::default(),
         }
@@ -38,6 +41,17 @@ impl Timers {
     pub(super) fn claimed(&mut self, until: Timestamp, lease: Duration) {
         self.heartbeat = Some(until - lease / 3 * 2);
         self.give_back = None;
+    }
+
+    /// Has the lease extended as soon as the store may be asked.
+    pub(super) fn extend_soon(&mut self, now: Timestamp) {
+        self.heartbeat = Some(now.max(self.not_extended_before));
+    }
+
+    /// Notes that the store failed to extend the lease, which it is asked for again soon.
+    pub(super) fn not_extended(&mut self, now: Timestamp, lease: Duration) {
+        self.not_extended_before = now + lease / 10;
+        self.heartbeat = Some(self.not_extended_before);
     }
 
     /// Notes that something will be due at `at`.

@@ -12,6 +12,8 @@ pub(super) struct Unsettled {
     claimed_again: BTreeSet<LeaseToken>,
     /// Those claimed since the extension under way began.
     since_extension: BTreeSet<LeaseToken>,
+    /// Those in `held` whose lease was found lost; their calls are still under way.
+    lost: BTreeSet<LeaseToken>,
 }
 
 impl Unsettled {
@@ -19,6 +21,7 @@ impl Unsettled {
         if extending {
             self.since_extension.insert(token);
         }
+        self.lost.remove(&token);
         if !self.held.insert(token) {
             self.claimed_again.insert(token);
         }
@@ -28,6 +31,7 @@ impl Unsettled {
     pub(super) fn settled(&mut self, token: LeaseToken) {
         if !self.claimed_again.remove(&token) {
             self.held.remove(&token);
+            self.lost.remove(&token);
         }
     }
 
@@ -38,10 +42,13 @@ impl Unsettled {
     }
 
     /// Of the tokens that an extension tells as lost, those that are: one that was claimed meanwhile
-    /// may have been back in the outbox when the extension looked.
-    pub(super) fn surely(&mut self, mut lost: Vec<LeaseToken>) -> Vec<LeaseToken> {
+    /// may have been back in the outbox when the extension looked, and one that was settled meanwhile
+    /// had left it. They are not extended again.
+    pub(super) fn surely(&mut self, lost: Vec<LeaseToken>) -> BTreeSet<LeaseToken> {
         let since = std::mem::take(&mut self.since_extension);
-        lost.retain(|token| !since.contains(token));
+        let surely = |token: &LeaseToken| self.held.contains(token) && !since.contains(token);
+        let lost: BTreeSet<_> = lost.into_iter().filter(surely).collect();
+        self.lost.extend(&lost);
         lost
     }
 
@@ -49,13 +56,18 @@ impl Unsettled {
         self.held.is_empty()
     }
 
+    /// Whether there is any whose lease is not known to be lost.
+    pub(super) fn has_live(&self) -> bool {
+        self.held.len() > self.lost.len()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.held.len()
     }
 
-    /// All of them, for an extension that begins now.
+    /// All whose lease is not known to be lost, for an extension that begins now.
     pub(super) fn begin_extension(&mut self) -> Vec<LeaseToken> {
         self.since_extension.clear();
-        self.held.iter().copied().collect()
+        self.held.difference(&self.lost).copied().collect()
     }
 }

@@ -319,3 +319,34 @@ async fn a_lease_that_is_to_be_given_back_waits_while_the_store_rests() {
     assert_eq!(report.unwrap().tally.done, 2);
     assert_eq!(sink.texts(), ["0", "1"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_extend_the_lease_is_not_asked_without_end() {
+    let world = World::new(23);
+    world.append(&[text(0), text(1)]).await;
+    let outbox = Spy::new(world.outbox.clone());
+    outbox.extends_fail.store(true, SeqCst);
+    let extended = Arc::clone(&outbox.extended);
+    let mut slow = Sink::healthy();
+    slow.latency = Box::new(|_| 6 * SECOND);
+    let slow = Arc::new(slow);
+    // The second message waits for the first one, beyond the lease of 3 s.
+    let config = RelayConfig {
+        batch_floor: 1,
+        batch_ceiling: 1,
+        ..RelayConfig::default()
+    };
+    let relay = Relay::new(Arc::new(outbox), slow.clone(), config).unwrap();
+    let clock = Arc::new(Patient(world.clock.clone(), AtomicUsize::new(0)));
+    let relay = relay.driven_by(clock, world.entropy.clone());
+    let shutdown = Shutdown::new();
+    let stop = async {
+        tokio::time::sleep(5 * SECOND).await;
+        shutdown.trigger();
+    };
+    let (report, ()) = tokio::join!(relay.run(&shutdown), stop);
+    report.unwrap();
+    assert_eq!(slow.texts(), ["0"], "nothing is sent without a lease");
+    let asked = extended.load(SeqCst);
+    assert!((10..40).contains(&asked), "{asked} times in 5 s");
+}

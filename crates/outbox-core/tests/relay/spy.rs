@@ -19,6 +19,7 @@ pub(crate) struct Spy {
     inner: MemoryOutbox,
     pub(crate) calls: Arc<AtomicUsize>,
     pub(crate) extended: Arc<AtomicUsize>,
+    pub(crate) extends_fail: Arc<AtomicBool>,
     /// How many messages each purge found.
     pub(crate) purged: Arc<Mutex<Vec<u64>>>,
     pub(crate) settling_takes: Duration,
@@ -37,6 +38,7 @@ impl Spy {
             inner,
             calls: Arc::default(),
             extended: Arc::default(),
+            extends_fail: Arc::default(),
             purged: Arc::default(),
             settling_takes: Duration::ZERO,
             claims_fail: Arc::default(),
@@ -96,6 +98,9 @@ impl Outbox for Spy {
     }
     async fn extend(&self, all: &[LeaseToken], until: Timestamp) -> Result<Vec<LeaseToken>> {
         self.extended.fetch_add(1, SeqCst);
+        if self.extends_fail.load(SeqCst) {
+            return Err(fault("extend"));
+        }
         self.inner().extend(all, until).await
     }
     async fn release(&self, owner: WorkerId) -> Result<()> {

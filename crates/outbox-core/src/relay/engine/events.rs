@@ -1,5 +1,7 @@
 //! What the relay learns from work that is done.
 
+use std::collections::BTreeSet;
+
 use crate::delivery::Leased;
 use crate::error::{OutboxError, Result};
 use crate::lease::LeaseToken;
@@ -39,6 +41,7 @@ impl Engine<'_> {
                 self.busy.releasing = false;
                 if self.store_answer("release", report)?.is_some() {
                     self.claim.unknown = false;
+                    self.claim.empty_since = None;
                 }
             }
             Event::Purged(report) => {
@@ -91,17 +94,21 @@ impl Engine<'_> {
         if report.more || !report.leased.is_empty() {
             self.claim.wanted = true;
         }
+        let lease = self.relay.config.lease;
+        // A claim that brought nothing may have taken the lease, as for a row that it set aside.
+        let empty_since = self.claim.empty_since.filter(|since| at < *since + lease);
         let Some(first) = report.leased.first() else {
+            self.claim.empty_since = empty_since.or(Some(at));
             return;
         };
         self.claim.holding = true;
-        let lease = self.relay.config.lease;
+        self.claim.empty_since = None;
         // Only a claim that takes a lease sets its end: others are made under the one that is held.
         if first.token.epoch != self.epoch {
             self.epoch = first.token.epoch;
-            self.lease_until = at + lease;
+            self.lease_until = empty_since.unwrap_or(at) + lease;
         }
-        if self.unsettled.is_empty() {
+        if !self.unsettled.has_live() {
             self.timers.claimed(self.lease_until, lease);
         }
         let mut untimely = Vec::new();
@@ -178,14 +185,14 @@ impl Engine<'_> {
             }
             Err(error) => {
                 tracing::warn!(%error, "lease not extended; trying again");
-                self.timers.heartbeat = Some(now + self.relay.config.lease / 10);
+                self.timers.not_extended(now, self.relay.config.lease);
             }
         }
     }
 
     /// Forgets queued messages that another relay has by now; those on their way are told as lost
     /// when they are settled.
-    fn drop_lost(&mut self, lost: &[LeaseToken]) {
+    fn drop_lost(&mut self, lost: &BTreeSet<LeaseToken>) {
         tracing::warn!(messages = lost.len(), "lease lost to another relay");
         let (queued, deferred) = self.take_queued();
         let lanes: Vec<_> = queued

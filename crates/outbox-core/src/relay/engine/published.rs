@@ -220,7 +220,7 @@ impl Engine<'_> {
             }
         }
         self.drain.counted = false;
-        if self.unsettled.is_empty() {
+        if !self.unsettled.has_live() {
             self.timers.heartbeat = None;
         }
         if !self.relay.hooks.is_empty() {

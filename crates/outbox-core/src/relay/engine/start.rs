@@ -50,8 +50,11 @@ impl Engine<'_> {
     }
 
     fn start_heartbeat(&mut self, now: Timestamp) {
+        if !self.unsettled.has_live() {
+            self.timers.heartbeat = None;
+        }
         let due = self.timers.heartbeat.is_some_and(|at| at <= now);
-        if self.unsettled.is_empty() || !due || self.busy.extending {
+        if !due || self.busy.extending {
             return;
         }
         self.busy.extending = true;
@@ -74,7 +77,7 @@ impl Engine<'_> {
             .collect();
         if !names.is_empty() && now >= self.lease_until {
             // Somebody else may have the lease by now: nothing is sent before that is known.
-            self.timers.heartbeat = Some(now);
+            self.timers.extend_soon(now);
             self.start_heartbeat(now);
             return;
         }
