@@ -264,9 +264,10 @@ impl History {
         self.calm.trigger();
         let until = Instant::now() + PATIENCE;
         loop {
+            // In the order in which a message goes: one that comes meanwhile is seen further on.
+            let produced = self.produced.load(Relaxed) == MESSAGES;
             let unsent = self.outbox.stats(SystemClock.now()).await.unwrap().unsent();
             let depth = direct.stats(SystemClock.now()).await.unwrap().depth();
-            let produced = self.produced.load(Relaxed) == MESSAGES;
             if produced && unsent == 0 && depth == 0 {
                 break;
             }

@@ -59,6 +59,9 @@ pub(super) struct Engine<'a> {
     dry: bool,
     /// Whether the queue was seen to hold nothing at all.
     empty: bool,
+    /// How long the queue is waited for where a run is to end when it is empty: longer each time that
+    /// it was found to hold what it does not give.
+    lull: Duration,
 }
 
 /// A delivery on its way through the consumer.
@@ -135,6 +138,7 @@ impl<'a> Engine<'a> {
             stopping: None,
             dry: false,
             empty: false,
+            lull: Duration::ZERO,
         }
     }
 

@@ -15,6 +15,7 @@ use outbox_core::ports::{Handler, Queue};
 use outbox_core::signal::Shutdown;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
+use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
 async fn everything_in_the_queue_is_handled_once() {
@@ -32,6 +33,17 @@ async fn everything_in_the_queue_is_handled_once() {
         .collect();
     handled.sort_unstable();
     assert_eq!(handled, (0..1_200).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_until_empty_ends_with_its_last_settlement() {
+    let stage = Stage::new(27);
+    stage.enqueue(&(0..10).map(text).collect::<Vec<_>>()).await;
+    let began = Instant::now();
+    let report = stage.drain(plain(&Recorder::healthy())).await;
+    assert_eq!(report.tally.done, 10);
+    // The handlers' millisecond, and no wait for more.
+    assert!(began.elapsed() < Duration::from_millis(5));
 }
 
 #[tokio::test(start_paused = true)]

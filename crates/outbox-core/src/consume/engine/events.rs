@@ -1,5 +1,7 @@
 //! What the worker learns from work that is done.
 
+use std::time::Duration;
+
 use tokio::task::JoinError;
 
 use crate::delivery::Delivery;
@@ -13,6 +15,11 @@ use super::super::Semantics;
 use super::super::decided::{Admission, Admitted, Decided, Ended};
 use super::super::suspect;
 use super::{Engine, Event, Taken};
+
+/// How long a queue that holds what it does not give is waited for at first, before it is counted
+/// again, and at last.
+const SHORTEST_LULL: Duration = Duration::from_millis(1);
+const LONGEST_LULL: Duration = Duration::from_millis(50);
 
 impl Engine<'_> {
     pub(super) fn on_event(&mut self, event: Event) -> Result<()> {
@@ -86,6 +93,9 @@ impl Engine<'_> {
             self.timers.recover = now;
         }
         self.dry = report.deliveries.is_empty();
+        if !self.dry {
+            self.lull = Duration::ZERO;
+        }
         if self.held() == 0 && !report.deliveries.is_empty() {
             self.timers.heartbeat = now + self.worker.config.lease / 3;
         }
@@ -241,5 +251,6 @@ impl Engine<'_> {
 
     fn on_counted(&mut self, stats: QueueStats) {
         self.empty = stats.depth() == 0;
+        self.lull = (2 * self.lull).clamp(SHORTEST_LULL, LONGEST_LULL);
     }
 }

@@ -290,7 +290,7 @@ impl Engine<'_> {
         let config = &self.worker.config;
         let longest = match self.goal {
             Goal::Forever => config.safety_poll,
-            Goal::Empty => Duration::from_millis(50),
+            Goal::Empty => self.lull,
         };
         longest.min(self.timers.recover.since(now))
     }
