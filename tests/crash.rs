@@ -50,6 +50,8 @@ impl Scene {
         program
             .env("OUTBOX_HIGH_WATER_MARK", "2000")
             .env("OUTBOX_BATCH_SIZE", "100")
+            // Workers die here more often than any task may be blamed for.
+            .env("OUTBOX_MAX_TAKEOVERS", "1000")
     }
 
     fn producer(&self, run: &str) -> Program {

@@ -63,6 +63,8 @@ impl Scene {
         program
             .env("OUTBOX_REDIS_TIMEOUT", "1s")
             .env("OUTBOX_BATCH_SIZE", "100")
+            // Workers die here more often than any task may be blamed for.
+            .env("OUTBOX_MAX_TAKEOVERS", "1000")
     }
 
     fn producer(&self, run: &str) -> Program {

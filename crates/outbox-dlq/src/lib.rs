@@ -26,6 +26,7 @@ mod memory;
 mod observe;
 mod operator;
 mod origin;
+mod pace;
 mod processor;
 mod quarantine;
 mod recorder;

@@ -8,12 +8,13 @@ use outbox_core::ports::Clock;
 use outbox_core::signal::Shutdown;
 use outbox_core::time::SystemClock;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{sleep, sleep_until};
 
 use crate::config::RedriveConfig;
 use crate::letter::{DeadLetter, Filter, LetterId, Page};
 use crate::lines::{read_line, write_line};
 use crate::origin::Origin;
+use crate::pace::Pace;
 use crate::quarantine::{
     Action, ActionId, DiscardRequest, Quarantine, RedriveReport, RedriveRequest, Refusal,
 };
@@ -143,7 +144,7 @@ impl Operator {
     }
 
     /// Sends the dead letters back that are meant and rest there now: those of an origin in the order
-    /// in which they stood, at no more than the rate that is set. What comes to rest meanwhile stays.
+    /// in which they stood, at the rate that is set, of which no more than a second is caught up. What comes to rest meanwhile stays.
     ///
     /// Where a queue is full it waits for room, and looks for it every 100 ms.
     ///
@@ -165,7 +166,8 @@ impl Operator {
         filter.before = Some(filter.before.map_or(present, |before| before.min(present)));
         let action = self.action(&config.reason);
         let mut summary = RedriveSummary::default();
-        let (started, mut after) = (Instant::now(), None);
+        let mut pace = Pace::new(config.rate.filter(|_| !config.dry_run));
+        let mut after = None;
         loop {
             let left = config
                 .most
@@ -181,7 +183,7 @@ impl Operator {
             if after.is_none() && summary.full.is_none() {
                 break;
             }
-            summary.stopped = is_stopped_while_pacing(&summary, config, started, shutdown).await;
+            summary.stopped = is_stopped_while_pacing(&summary, &mut pace, shutdown).await;
             if summary.stopped {
                 break;
             }
@@ -339,16 +341,12 @@ impl ImportSummary {
 /// Waits until so many may have been sent, and a while for room; whether it was asked to stop by then.
 async fn is_stopped_while_pacing(
     summary: &RedriveSummary,
-    config: &RedriveConfig,
-    started: Instant,
+    pace: &mut Pace,
     shutdown: &Shutdown,
 ) -> bool {
-    if let Some(rate) = config.rate.filter(|_| !config.dry_run) {
-        let due = Duration::from_secs_f64(summary.redriven as f64 / f64::from(rate));
-        tokio::select! {
-            () = shutdown.triggered() => {}
-            () = sleep_until(started + due) => {}
-        }
+    tokio::select! {
+        () = shutdown.triggered() => {}
+        () = sleep_until(pace.due(summary.redriven)) => {}
     }
     if summary.full.is_some() {
         tokio::select! {

@@ -71,7 +71,8 @@ impl RedisQuarantine {
     pub(super) async fn page(&self, filter: &Filter, page: Page) -> Result<Listing, Fault> {
         self.prepare(filter).await?;
         let after = page.after.map(letter_key);
-        let picked = self.pick(filter, Index::Letters, after, page.max).await?;
+        let max = page.max.min(LABELS);
+        let picked = self.pick(filter, Index::Letters, after, max).await?;
         let (came_to, stored) = self.read(&picked.labels).await?;
         let last = came_to.checked_sub(1).map(|last| picked.labels[last].id());
         let more = picked.more || came_to < picked.labels.len();

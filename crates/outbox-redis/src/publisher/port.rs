@@ -140,7 +140,10 @@ impl RedisPublisher {
             return Ok(0);
         };
         let replayed = self.repair(cause, &last).await?;
-        self.learn(ACCEPT.to_owned());
+        // Otherwise nothing was lost, and what is lost from now on is to be found.
+        if replayed > 0 || cause == Cause::Lost {
+            self.learn(ACCEPT.to_owned());
+        }
         Ok(replayed)
     }
 
@@ -206,7 +209,12 @@ impl RedisPublisher {
 
     /// Replays what may be lost; how many messages, none where there is nothing to wait for.
     async fn repair(&self, cause: Cause, last: &str) -> Result<u64> {
+        let replayed = match &self.replay {
+            Some(replay) => replay.replay(&replay_behind(&self.config, last)).await?,
+            None => 0,
+        };
         let (server, stream) = (self.store.address(), &self.config.stream);
+        // Once, however often the outbox had to be asked.
         if cause == Cause::Lost {
             self.losses.fetch_add(1, Relaxed);
             let known = self.known();
@@ -218,10 +226,6 @@ impl RedisPublisher {
                 "the server has lost entries that it had acknowledged"
             );
         }
-        let Some(replay) = &self.replay else {
-            return Ok(0);
-        };
-        let replayed = replay.replay(&replay_behind(&self.config, last)).await?;
         if replayed > 0 {
             tracing::warn!(
                 server,

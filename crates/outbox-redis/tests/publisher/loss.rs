@@ -197,6 +197,27 @@ async fn a_stream_that_was_deleted_and_filled_by_its_queue_is_found_out() -> Tes
 }
 
 #[tokio::test]
+async fn a_loss_after_a_restart_that_lost_nothing_is_found() -> Tested {
+    let mut server = RedisServer::start(DURABLE).await?;
+    // By places, so that nothing at all is replayed after the restart.
+    let scene = Scene::on(&server, EntryIds::Sequence);
+    let outbox = outbox();
+    append(&outbox, 600).await?;
+    let publisher = Arc::new(scene.publisher().await?.replaying(outbox.clone()));
+    relay(&outbox, &publisher).await?;
+    server.kill().await?;
+    server.restart().await?;
+    let fresh = Arc::new(scene.publisher().await?.replaying(outbox.clone()));
+    assert_eq!(fresh.find_losses().await?, 0);
+    scene.wire().await?.command(&["FLUSHALL"]).await?;
+    append(&outbox, 1).await?;
+    while outbox.stats(Timestamp::EPOCH).await?.unsent() > 0 {
+        relay(&outbox, &fresh).await?;
+    }
+    assert_whole(&scene, 601).await
+}
+
+#[tokio::test]
 async fn a_loss_is_found_while_there_is_nothing_to_send() -> Tested {
     for ids in BOTH {
         let mut server = RedisServer::start(&[]).await?;

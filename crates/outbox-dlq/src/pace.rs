@@ -1,0 +1,49 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How much of what a redrive fell behind its rate, as while it waited for room, it catches up.
+const CATCHES_UP: Duration = Duration::from_secs(1);
+
+/// Keeps a redrive at its rate.
+pub(crate) struct Pace {
+    rate: Option<u32>,
+    /// When the first message would have gone, had it always kept its rate.
+    started: Instant,
+}
+
+impl Pace {
+    /// As many in a second as `rate` says, from now on; as many as can be where there is none.
+    pub(crate) fn new(rate: Option<u32>) -> Self {
+        Self {
+            rate,
+            started: Instant::now(),
+        }
+    }
+
+    /// When the next message may go, after so many have.
+    pub(crate) fn due(&mut self, sent: u64) -> Instant {
+        let Some(rate) = self.rate else {
+            return Instant::now();
+        };
+        let takes = Duration::from_secs_f64(sent as f64 / f64::from(rate));
+        let behind = self.started.elapsed().saturating_sub(takes);
+        self.started += behind.saturating_sub(CATCHES_UP);
+        self.started + takes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_long_wait_the_rate_is_kept_and_no_more_than_a_second_caught_up() {
+        let mut pace = Pace::new(Some(10));
+        assert_eq!(pace.due(10), Instant::now() + CATCHES_UP);
+        tokio::time::advance(Duration::from_secs(601)).await;
+        assert_eq!(pace.due(10), Instant::now() - CATCHES_UP);
+        assert_eq!(pace.due(20), Instant::now());
+        assert_eq!(pace.due(30), Instant::now() + CATCHES_UP);
+    }
+}
