@@ -244,6 +244,45 @@ async fn a_claim_that_is_answered_after_its_lease_has_ended_sends_nothing() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_answered_after_its_lease_was_found_lost_sends_nothing() {
+    let world = World::new(22);
+    world.append(&[text(0)]).await;
+    let outbox = Spy::new(world.outbox.clone());
+    let claims_take = Arc::clone(&outbox.claims_take);
+    let mut slow = Sink::healthy();
+    slow.latency = Box::new(|_| 5 * SECOND);
+    let slow = Arc::new(slow);
+    let config = RelayConfig {
+        concurrency: 2,
+        ..RelayConfig::default()
+    };
+    let relay = Relay::new(Arc::new(outbox), slow.clone(), config).unwrap();
+    let relay = relay.driven_by(world.clock.clone(), world.entropy.clone());
+    let shutdown = Shutdown::new();
+    let trouble = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        claims_take.store(1_500, SeqCst);
+        world.append(&[text(1)]).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        // A relay whose clock is ahead takes the lease, which the first one finds out after a second.
+        let claim = ClaimRequest {
+            owner: outbox_core::id::WorkerId::new(&world.entropy),
+            max: 10,
+            lease: 100 * SECOND,
+            now: world.clock.now() + 10 * SECOND,
+            paused_topics: Vec::new(),
+        };
+        let taken = world.outbox.claim(&claim).await.unwrap();
+        assert_eq!(taken.leased.len(), 2);
+        tokio::time::sleep(6 * SECOND).await;
+        shutdown.trigger();
+    };
+    let (report, ()) = tokio::join!(relay.run(&shutdown), trouble);
+    assert_eq!(report.unwrap().tally.done, 0);
+    assert_eq!(slow.texts(), ["0"], "which was on its way before");
+}
+
 /// A clock that nobody may ask without end: time stands still while somebody does.
 #[derive(Debug)]
 struct Patient(Arc<dyn Clock>, AtomicUsize);

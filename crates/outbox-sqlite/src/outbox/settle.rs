@@ -1,5 +1,7 @@
 //! Settling: what became of claimed rows, in one transaction that a stale lease makes fail.
 
+use std::ops::Range;
+
 use outbox_core::ports::{Outcome, Settlement};
 use outbox_core::report::SettleReport;
 use outbox_core::status::OnFailure;
@@ -180,13 +182,15 @@ macro_rules! fenced {
     };
 }
 
-/// How many statements that makes.
+/// How many statements that makes with one statement in it.
 const FENCED: usize = 4;
 
 pub(super) const DELETE_RANGE: &str =
     fenced!("DELETE FROM outbox_messages NOT INDEXED WHERE seq BETWEEN $2 AND $3 AND state = 0");
-pub(super) const DELETE_LIST: &str = fenced!(
-    "DELETE FROM outbox_messages WHERE seq IN (SELECT value FROM json_each($2)) AND state = 0"
+/// Rows beside a range: a fresh message that overtook a backlog does not make its whole batch a list.
+pub(super) const DELETE_RANGE_AND_LIST: &str = fenced!(
+    "DELETE FROM outbox_messages NOT INDEXED WHERE seq BETWEEN $2 AND $3 AND state = 0; \
+     DELETE FROM outbox_messages WHERE seq IN (SELECT value FROM json_each($4)) AND state = 0"
 );
 pub(super) const KEEP_LIST: &str = fenced!(
     "UPDATE outbox_messages SET state = 3, settled_at = $3 \
@@ -200,24 +204,28 @@ async fn publish(
     now: Timestamp,
 ) -> Result<bool, Fault> {
     let rows = settling.rows(|_| true);
-    let span = rows[rows.len() - 1] - rows[0] + 1;
     let mut writer = store.writer().await?;
-    let query = if store.options().keep_published {
-        sqlx::query(KEEP_LIST)
+    let (query, statements) = if store.options().keep_published {
+        let query = sqlx::query(KEEP_LIST)
             .bind(settling.epoch)
             .bind(jsonb::integers(rows.iter().copied()))
-            .bind(now.as_micros())
-    } else if span == rows.len() as i64 {
-        sqlx::query(DELETE_RANGE)
-            .bind(settling.epoch)
-            .bind(rows[0])
-            .bind(rows[rows.len() - 1])
+            .bind(now.as_micros());
+        (query, FENCED)
     } else {
-        sqlx::query(DELETE_LIST)
-            .bind(settling.epoch)
-            .bind(jsonb::integers(rows.iter().copied()))
+        let run = longest_run(&rows);
+        let (first, last) = (rows[run.start], rows[run.end - 1]);
+        if run.len() == rows.len() {
+            let query = sqlx::query(DELETE_RANGE).bind(settling.epoch);
+            (query.bind(first).bind(last), FENCED)
+        } else {
+            let others = rows[..run.start].iter().chain(&rows[run.end..]);
+            let query = sqlx::query(DELETE_RANGE_AND_LIST).bind(settling.epoch);
+            let query = query.bind(first).bind(last);
+            let query = query.bind(jsonb::integers(others.copied()));
+            (query, FENCED + 1)
+        }
     };
-    match answer::execute(writer.connection(), query, FENCED).await {
+    match answer::execute(writer.connection(), query, statements).await {
         Ok(()) => {
             writer.finish();
             Ok(true)
@@ -228,5 +236,29 @@ async fn publish(
             Ok(false)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// The places of the longest run of numbers without a gap in `rows`, which ascend.
+fn longest_run(rows: &[i64]) -> Range<usize> {
+    let mut end = 0;
+    let runs = rows.chunk_by(|one, next| one + 1 == *next).map(|run| {
+        let start = end;
+        end += run.len();
+        start..end
+    });
+    runs.max_by_key(Range::len).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_run_has_no_gap() {
+        assert_eq!(longest_run(&[7]), 0..1);
+        assert_eq!(longest_run(&[1, 3, 4, 5, 8, 9]), 1..4);
+        assert_eq!(longest_run(&[4, 5, 6, 9]), 0..3);
+        assert_eq!(longest_run(&[2, 8, 9]), 1..3);
     }
 }

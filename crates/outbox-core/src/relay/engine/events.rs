@@ -168,9 +168,9 @@ impl Engine<'_> {
         self.timers.heartbeat = Some(now + self.relay.config.lease / 3);
         match report {
             Ok(lost) => {
-                if lost.len() < tokens {
-                    self.lease_until = until;
-                }
+                // Where nothing was extended, the lease may be another's: what a claim that is still
+                // on its way brings is not sent before that is known.
+                self.lease_until = if lost.len() < tokens { until } else { now };
                 let lost = self.unsettled.surely(lost);
                 if !lost.is_empty() {
                     self.drop_lost(&lost);

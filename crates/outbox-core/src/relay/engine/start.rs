@@ -66,7 +66,13 @@ impl Engine<'_> {
     }
 
     fn start_publishing(&mut self, now: Timestamp) {
-        if !self.unsettled.is_empty() && now >= self.lease_until {
+        let names: Vec<String> = self
+            .lanes
+            .iter()
+            .filter(|(_, l)| l.queued() > 0)
+            .map(|(n, _)| n.clone())
+            .collect();
+        if !names.is_empty() && now >= self.lease_until {
             // Somebody else may have the lease by now: nothing is sent before that is known.
             self.timers.heartbeat = Some(now);
             self.start_heartbeat(now);
@@ -74,12 +80,6 @@ impl Engine<'_> {
         }
         let ordering = self.relay.publisher.ordering();
         let concurrency = self.relay.config.concurrency;
-        let names: Vec<String> = self
-            .lanes
-            .iter()
-            .filter(|(_, l)| l.queued() > 0)
-            .map(|(n, _)| n.clone())
-            .collect();
         for name in names {
             self.put_back_where_closed(&name, now);
             while let Some(batch) = self
