@@ -16,7 +16,8 @@ pub struct DlqProcessorConfig {
     /// How often the heap is looked at without a wake-up; 10 s by default, at least 1 ms.
     #[doc(alias = "drain_interval")]
     pub interval: Duration,
-    /// The most messages that are moved at once; 200 by default, 1 to 10,000.
+    /// The most messages that are moved at once; 1,000 by default, 1 to 10,000. A backend may divide
+    /// them into several transactions.
     pub batch: usize,
     /// How long drained entries stay claimed while they are being moved; 30 s by default, at least
     /// 1 s. After a crash they come back when it is over.
@@ -35,7 +36,7 @@ impl Default for DlqProcessorConfig {
             threshold: 5,
             max_age: None,
             interval: Duration::from_secs(10),
-            batch: 200,
+            batch: 1_000,
             lease: Duration::from_secs(30),
             in_flight_pause: Duration::from_secs(1),
             forget_after: Duration::from_secs(7 * 24 * 60 * 60),

@@ -72,6 +72,13 @@ impl Background {
         self.pace().others_wrote = Some(Instant::now());
     }
 
+    /// Whether nobody else has written for a while.
+    #[cfg(feature = "dlq")]
+    pub(crate) fn is_alone(&self) -> bool {
+        let others_wrote = self.pace().others_wrote;
+        others_wrote.is_none_or(|wrote| wrote + BUSY <= Instant::now())
+    }
+
     /// The next one in line, once it may write.
     pub(crate) async fn next(self: &Arc<Self>) -> Next {
         let line = Arc::clone(&self.line).lock_owned().await;

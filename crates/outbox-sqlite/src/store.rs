@@ -207,6 +207,12 @@ impl SqliteStore {
         Ok(writer)
     }
 
+    /// Whether only background work has written lately.
+    #[cfg(feature = "dlq")]
+    pub(crate) fn is_background_alone(&self) -> bool {
+        self.0.background.is_alone()
+    }
+
     /// The durable writing connection, where nobody else has it or waits for it.
     pub(crate) async fn idle_writer(&self) -> Result<Option<Writer>, Fault> {
         match Arc::clone(&self.0.writers).try_lock_owned() {

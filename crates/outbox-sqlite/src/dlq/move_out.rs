@@ -19,9 +19,12 @@ use crate::quarantine::{self, Entry};
 use crate::queue::quarantine::dead_frame;
 use crate::store::SqliteStore;
 
-/// The most messages that one transaction moves: so that an append waits no longer than for a few
-/// milliseconds.
+/// The most messages that one transaction moves while others write: so that an append waits no longer
+/// than for a few milliseconds.
 const CHUNK: usize = 200;
+/// The most that one moves while nobody does. Each waits for the disk once, and writes most pages of
+/// the index of waiting messages that it touches once for several messages.
+const CHUNK_ALONE: usize = 1_000;
 /// About the most bytes of bodies that one transaction moves, where it moves more than one.
 const BYTES: usize = 8 << 20;
 
@@ -40,7 +43,14 @@ pub(super) async fn quarantine(
     }
     let mut moves = vec![Move::Gone; entries.len()];
     for (origin, places) in by_origin {
-        for chunk in places.chunks(CHUNK) {
+        let mut rest = &places[..];
+        while !rest.is_empty() {
+            let most = match store.is_background_alone() {
+                true => CHUNK_ALONE,
+                false => CHUNK,
+            };
+            let (chunk, after) = rest.split_at(most.min(rest.len()));
+            rest = after;
             let chunk: Vec<_> = chunk
                 .iter()
                 .map(|place| (*place, &entries[*place]))

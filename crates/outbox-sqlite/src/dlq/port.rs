@@ -115,8 +115,9 @@ impl SqliteQuarantine {
     }
 }
 
-/// A batch moves no more than 200 messages in one transaction, and in each call of
-/// [`Quarantine::redrive`] and [`Quarantine::discard`].
+/// A batch moves no more than 200 messages in one transaction while others in the process write, and no
+/// more than 1,000 while they do not; [`Quarantine::redrive`] and [`Quarantine::discard`] no more than
+/// 200 in each call.
 #[async_trait]
 impl Quarantine for SqliteQuarantine {
     async fn quarantine(&self, entries: &[DlqEntry], now: Timestamp) -> Result<Vec<Move>> {

@@ -178,3 +178,41 @@ async fn a_commit_wakes_listeners_only_where_something_was_appended() {
         assert_eq!(wakes.notified().now_or_never().is_some(), appends);
     }
 }
+
+#[cfg(feature = "dlq")]
+#[tokio::test(start_paused = true)]
+async fn one_transaction_moves_more_dead_letters_while_nobody_else_writes() {
+    use outbox_core::ports::Outbox;
+    use outbox_dlq::{DlqEntry, Move, Origin, Quarantine, Subject};
+
+    let (store, _folder) = store().await;
+    let outbox = crate::SqliteOutbox::on(&store);
+    let quarantine = crate::SqliteQuarantine::on(&store);
+    let now = outbox_core::time::Timestamp::EPOCH;
+    let entry = |id| DlqEntry {
+        subject: Subject {
+            origin: Origin::Outbox,
+            id,
+        },
+        failures: 5,
+        first_failed_at: now,
+        last_failed_at: now,
+        kind: "failed".to_owned(),
+        error: "no".to_owned(),
+        claim: 1,
+    };
+    for (beside, transactions) in [(true, 3), (false, 1)] {
+        let messages = vec![NewMessage::new("t", "x"); 500];
+        let added = outbox.append(&messages).await.unwrap().messages;
+        let entries: Vec<_> = added.iter().map(|message| entry(message.id)).collect();
+        sleep(Duration::from_secs(1)).await;
+        if beside {
+            store.0.background.others_write();
+        }
+        let before = store.0.turns.load(Ordering::Relaxed);
+        let moves = quarantine.quarantine(&entries, now).await.unwrap();
+        assert_eq!(moves, vec![Move::Moved; 500]);
+        let turns = store.0.turns.load(Ordering::Relaxed) - before;
+        assert_eq!(turns, transactions, "others write: {beside}");
+    }
+}
