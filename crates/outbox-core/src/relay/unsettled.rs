@@ -71,3 +71,29 @@ impl Unsettled {
         self.held.difference(&self.lost).copied().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::{Epoch, Sequence};
+
+    #[test]
+    fn what_is_claimed_while_an_extension_is_under_way_is_not_lost_by_it() {
+        let token = |sequence| LeaseToken {
+            sequence: Sequence(sequence),
+            epoch: Epoch(1),
+        };
+        let mut unsettled = Unsettled::default();
+        unsettled.claimed(token(1), false);
+        unsettled.claimed(token(2), false);
+        assert_eq!(unsettled.begin_extension().len(), 2);
+        // The first is settled meanwhile, and the second put back and claimed again.
+        unsettled.settled(token(1));
+        unsettled.settled(token(2));
+        unsettled.claimed(token(2), true);
+        assert!(unsettled.surely(vec![token(1), token(2)]).is_empty());
+        assert_eq!(unsettled.begin_extension(), [token(2)]);
+        assert_eq!(unsettled.surely(vec![token(2)]), BTreeSet::from([token(2)]));
+        assert!(!unsettled.has_live() && !unsettled.is_empty());
+    }
+}
