@@ -1,8 +1,9 @@
 //! Leaves the right to write to those who cannot wait.
 //!
 //! Moving dead letters is work in the background, and so is forgetting what has expired: there may be
-//! very much of it, and nobody waits for the next one. Alone it goes as fast as it can. While others write it takes no more than its
-//! share of the time: after each transaction it rests in proportion to what that took.
+//! very much of it, and nobody waits for the next one. Alone it goes as fast as it can. While others
+//! write it takes no more than its share of the time: after each transaction it rests in proportion
+//! to what that took.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

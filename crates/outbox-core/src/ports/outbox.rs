@@ -77,8 +77,8 @@ pub enum Outcome {
 ///   unless they bring their own, and a repeated id or idempotency key adds nothing, fails no other
 ///   message, and answers with the first message's id.
 /// - **claim**: each message is leased to at most one owner at a time. Messages come in commit order,
-///   but that those without an ordering key may go ahead of a backlog; one behind an unfinished message of the same ordering key that waits, is parked or is held is
-///   not claimed. A message that the same owner has claimed and not settled is not claimed again
+///   but that those without an ordering key may go ahead of a backlog; one behind an unfinished
+///   message of the same ordering key that waits, is parked or is held is not claimed. A message that the same owner has claimed and not settled is not claimed again
 ///   while its lease lives. An unreadable row is quarantined by itself and told. The cost does not
 ///   grow with the backlog.
 /// - **settle**: all settlements of a call take effect together. One whose lease went to another

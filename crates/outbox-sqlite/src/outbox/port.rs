@@ -21,8 +21,8 @@ use crate::store::{At, SqliteStore};
 /// The outbox in an SQLite database.
 ///
 /// Any number of processes on one host may append to one file, and any number of relays may stand
-/// by on it; one of them holds the lease at a time. Order is commit order, but
-/// that fresh messages without an ordering key go ahead of a backlog.
+/// by on it; one of them holds the lease at a time. Order is commit order, but that
+/// fresh messages without an ordering key go ahead of a backlog.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
