@@ -144,7 +144,8 @@ impl Operator {
     }
 
     /// Sends the dead letters back that are meant and rest there now: those of an origin in the order
-    /// in which they stood, at the rate that is set, of which no more than a second is caught up. What comes to rest meanwhile stays.
+    /// in which they stood, at the rate that is set, of which no more than a second is caught up. What
+    /// comes to rest meanwhile stays.
     ///
     /// Where a queue is full it waits for room, and looks for it every 100 ms.
     ///
@@ -344,9 +345,11 @@ async fn is_stopped_while_pacing(
     pace: &mut Pace,
     shutdown: &Shutdown,
 ) -> bool {
-    tokio::select! {
-        () = shutdown.triggered() => {}
-        () = sleep_until(pace.due(summary.redriven)) => {}
+    if let Some(due) = pace.due(summary.redriven) {
+        tokio::select! {
+            () = shutdown.triggered() => {}
+            () = sleep_until(due) => {}
+        }
     }
     if summary.full.is_some() {
         tokio::select! {

@@ -21,15 +21,13 @@ impl Pace {
         }
     }
 
-    /// When the next message may go, after so many have.
-    pub(crate) fn due(&mut self, sent: u64) -> Instant {
-        let Some(rate) = self.rate else {
-            return Instant::now();
-        };
+    /// When the next message may go, after so many have; at once where there is no rate.
+    pub(crate) fn due(&mut self, sent: u64) -> Option<Instant> {
+        let rate = self.rate?;
         let takes = Duration::from_secs_f64(sent as f64 / f64::from(rate));
         let behind = self.started.elapsed().saturating_sub(takes);
         self.started += behind.saturating_sub(CATCHES_UP);
-        self.started + takes
+        Some(self.started + takes)
     }
 }
 
@@ -40,10 +38,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn after_a_long_wait_the_rate_is_kept_and_no_more_than_a_second_caught_up() {
         let mut pace = Pace::new(Some(10));
-        assert_eq!(pace.due(10), Instant::now() + CATCHES_UP);
+        let in_seconds = |seconds: f64| {
+            let now = Instant::now();
+            Some(match seconds < 0.0 {
+                true => now - Duration::from_secs_f64(-seconds),
+                false => now + Duration::from_secs_f64(seconds),
+            })
+        };
+        assert_eq!(pace.due(10), in_seconds(1.0));
         tokio::time::advance(Duration::from_secs(601)).await;
-        assert_eq!(pace.due(10), Instant::now() - CATCHES_UP);
-        assert_eq!(pace.due(20), Instant::now());
-        assert_eq!(pace.due(30), Instant::now() + CATCHES_UP);
+        assert_eq!(pace.due(10), in_seconds(-1.0));
+        assert_eq!(pace.due(20), in_seconds(0.0));
+        assert_eq!(pace.due(30), in_seconds(1.0));
+        assert_eq!(Pace::new(None).due(30), None);
     }
 }

@@ -234,13 +234,14 @@ impl Engine<'_> {
         let unsettled = self.decided.len() + self.settling.len();
         let full = self.room() == 0
             || self.ready.len() > config.prefetch / 2
-            || unsettled >= UNSETTLED_PER_PLACE * self.places();
+            || unsettled >= UNSETTLED_PER_PLACE.saturating_mul(self.places());
         self.stopping.is_none() && !self.busy.taking && open && !counting && !full
     }
 
     /// Deliveries that may be ready or running.
     fn places(&self) -> usize {
-        self.worker.config.prefetch + self.worker.config.concurrency
+        let config = &self.worker.config;
+        config.prefetch.saturating_add(config.concurrency)
     }
 
     fn room(&self) -> usize {
