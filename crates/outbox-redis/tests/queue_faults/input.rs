@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use outbox_core::error::PublishError;
-use outbox_core::ports::{DeliveryOutcome, Queue};
+use outbox_core::ports::{DeliveryOutcome, DequeueReport, Queue};
 use outbox_core::time::{Clock, SystemClock};
 use outbox_redis::{RedisOptions, RedisQueue, RedisQueueConfig, RedisStore};
 use outbox_redis_harness::RedisServer;
 
 use crate::scene::{
-    STREAM, Tested, enqueue_all, handle_all, messages, queue_at, request, settlements, worker,
+    LEASE, STREAM, Tested, enqueue_all, handle_all, messages, queue_at, request, settlements,
+    worker,
 };
 
 #[tokio::test]
@@ -125,5 +126,41 @@ async fn a_command_that_is_not_permitted_is_named_and_loses_nothing() -> Tested 
         assert!(told.contains("does not permit"), "{user}: {told}");
     }
     assert_eq!(handle_all(&queue).await?.len(), 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_server_lets_only_half_be_held_comes_again() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let queue = queue_at(&server.url()).await?;
+    let mut wire = server.wire().await?;
+    let owner = worker();
+    // The hold cannot be noted at all, or not be moved on.
+    for extends in [false, true] {
+        enqueue_all(&queue, &messages(0..3)).await?;
+        let held = match extends {
+            true => queue.dequeue(&request(owner, Duration::ZERO)).await?,
+            false => DequeueReport::default(),
+        };
+        wire.command(&["ACL", "SETUSER", "default", "-zadd"])
+            .await?;
+        let receipts: Vec<_> = held.deliveries.iter().map(|one| one.receipt).collect();
+        let told = match extends {
+            true => {
+                let extended = queue.extend(&receipts, LEASE, SystemClock.now()).await;
+                extended.err().map(|error| error.to_string())
+            }
+            false => {
+                let read = queue.dequeue(&request(owner, Duration::ZERO)).await;
+                read.err().map(|error| error.to_string())
+            }
+        };
+        let told = told.ok_or("it is not permitted")?;
+        assert!(told.contains("does not permit"), "{told}");
+        wire.command(&["ACL", "SETUSER", "default", "+zadd"])
+            .await?;
+        assert_eq!(handle_all(&queue).await?.len(), 3, "extended: {extends}");
+        wire.command(&["FLUSHALL"]).await?;
+    }
     Ok(())
 }
