@@ -48,12 +48,13 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), Failure> {
     let (cli, env) = settings::read::<Cli>()?;
+    // From the start, so that a worker that is stopped while it opens its file ends in order, too.
+    let shutdown = stop_on_signal()?;
     let started = Instant::now();
     let path = env.path.clone().unwrap_or_else(embedded::default_path);
     let embedded = Embedded::open(&path, &env).await?;
     let ledger = Arc::new(Ledger::of_all());
     let crew = Crew::hire(&embedded, &cli.work, (&env, cli.basics.seed), &ledger).await?;
-    let shutdown = stop_on_signal()?;
     let tally = if cli.until_empty {
         crew.run_until_empty(shutdown).await?
     } else {
