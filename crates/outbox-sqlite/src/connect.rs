@@ -6,6 +6,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Row};
 use tokio::time::{Instant, sleep};
 
+use crate::checkpoint::WRITERS_PAGES;
 use crate::error::{Fault, code_of};
 use crate::options::{SqliteOptions, Synchronous};
 
@@ -15,6 +16,9 @@ const OLDEST: &str = "3.51.3";
 /// To how many bytes the -wal file is cut back after it had to grow.
 const WAL_BYTES: &str = "67108864";
 
+/// How many pages a writing connection keeps at hand, as SQLite is told it: 4 MiB.
+const WRITERS_CACHE: &str = "-4096";
+
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -22,6 +26,9 @@ pub(crate) enum Role {
     Durable,
     /// Writes what a loss of power may undo: leases, whose holders it kills as well.
     Swift,
+    /// Writes much that a loss of power may undo, on the connection of [`Role::Durable`], which has the
+    /// pages at hand that are touched before and after.
+    Bulk,
     /// Reads.
     Reader,
 }
@@ -46,10 +53,13 @@ pub(crate) fn driver_options(options: &SqliteOptions, role: Role) -> SqliteConne
         .pragma("journal_size_limit", WAL_BYTES)
         .thread_name(|id| format!("outbox-sqlite-{id}"))
         .disable_statement_logging();
-    if role == Role::Reader {
-        driver.pragma("query_only", "ON")
-    } else {
-        driver
+    match role {
+        Role::Reader => driver.pragma("query_only", "ON"),
+        Role::Durable | Role::Swift | Role::Bulk => driver
+            // What a statement would need to undo itself goes to no file.
+            .pragma("temp_store", "MEMORY")
+            .pragma("cache_size", WRITERS_CACHE)
+            .pragma("wal_autocheckpoint", WRITERS_PAGES.to_string()),
     }
 }
 
@@ -75,11 +85,25 @@ pub(crate) async fn connect_first(options: &SqliteOptions) -> Result<SqliteConne
     Ok(connection)
 }
 
-fn synchronous(options: &SqliteOptions, role: Role) -> Synchronous {
+/// How long commits of `role` wait for the disk.
+pub(crate) fn synchronous(options: &SqliteOptions, role: Role) -> Synchronous {
     match role {
         Role::Durable => options.synchronous,
-        Role::Swift | Role::Reader => Synchronous::Normal,
+        Role::Swift | Role::Bulk | Role::Reader => Synchronous::Normal,
     }
+}
+
+/// Changes how long the commits of a connection wait for the disk, and verifies that it has taken.
+pub(crate) async fn set_synchronous(
+    connection: &mut SqliteConnection,
+    synchronous: Synchronous,
+) -> Result<(), Fault> {
+    let level = synchronous.level();
+    let change = format!("PRAGMA synchronous = {level}; PRAGMA synchronous");
+    // SQLite does it when it prepares the statement, so that a prepared one would do nothing.
+    let taken = sqlx::query_scalar(sqlx::AssertSqlSafe(change)).persistent(false);
+    let taken: i64 = taken.fetch_one(connection).await?;
+    expect("synchronous", &taken.to_string(), &level.to_string())
 }
 
 /// Changing the journal mode needs the database for itself, and SQLite does not wait for that: of

@@ -11,6 +11,7 @@
 //! them do.
 
 mod answer;
+mod checkpoint;
 mod codec;
 mod connect;
 mod dedup;

@@ -11,10 +11,11 @@ use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::connect::{Role, connect, connect_first};
+use crate::checkpoint::Checkpointer;
+use crate::connect::{Role, connect, connect_first, set_synchronous, synchronous};
 use crate::error::{Failed, Fault};
 use crate::location::{self, FileIdentity};
-use crate::options::SqliteOptions;
+use crate::options::{SqliteOptions, Synchronous};
 use crate::outbox;
 use crate::pace::{Background, Stint};
 use crate::queue;
@@ -47,6 +48,7 @@ struct Inner {
     /// How many turns of writing there were.
     turns: AtomicU64,
     background: Arc<Background>,
+    checkpointer: OnceLock<Checkpointer>,
     readers: Arc<Readers>,
     callers: SqlitePool,
     wake: Wake,
@@ -63,14 +65,20 @@ pub(crate) type Turn = OwnedMutexGuard<Writers>;
 /// The idle writing connections; one that was not given back in good order is made anew.
 #[derive(Default)]
 pub(crate) struct Writers {
-    durable: Option<SqliteConnection>,
-    swift: Option<SqliteConnection>,
+    durable: Option<Idle>,
+    swift: Option<Idle>,
+}
+
+/// A connection that is not in use, and how long its commits wait for the disk.
+struct Idle {
+    connection: SqliteConnection,
+    synchronous: Synchronous,
 }
 
 impl Writers {
-    fn place(&mut self, role: Role) -> &mut Option<SqliteConnection> {
+    fn place(&mut self, role: Role) -> &mut Option<Idle> {
         match role {
-            Role::Durable => &mut self.durable,
+            Role::Durable | Role::Bulk => &mut self.durable,
             Role::Swift | Role::Reader => &mut self.swift,
         }
     }
@@ -117,11 +125,15 @@ impl SqliteStore {
         Ok(Self(Arc::new(Inner {
             identity: FileIdentity::of(&options.path)?,
             writers: Arc::new(AsyncMutex::new(Writers {
-                durable: Some(durable),
+                durable: Some(Idle {
+                    connection: durable,
+                    synchronous: options.synchronous,
+                }),
                 swift: None,
             })),
             turns: AtomicU64::new(0),
             background: Background::new(options.background_share),
+            checkpointer: OnceLock::new(),
             readers: Arc::new(Readers {
                 permits: Arc::new(Semaphore::new(options.readers)),
                 idle: Mutex::default(),
@@ -196,6 +208,11 @@ impl SqliteStore {
         self.take_turn(Role::Swift).await
     }
 
+    /// As [`SqliteStore::swift_writer`], for writes of many rows; see [`Role::Bulk`].
+    pub(crate) async fn bulk_writer(&self) -> Result<Writer, Fault> {
+        self.take_turn(Role::Bulk).await
+    }
+
     /// A writing connection for work that nobody waits for, one such writer at a time: while others
     /// write, it keeps to its share of the time.
     pub(crate) async fn background_writer(&self, role: Role) -> Result<Writer, Fault> {
@@ -217,9 +234,8 @@ impl SqliteStore {
     pub(crate) async fn idle_writer(&self) -> Result<Option<Writer>, Fault> {
         match Arc::clone(&self.0.writers).try_lock_owned() {
             Ok(turn) => {
-                self.0.turns.fetch_add(1, Ordering::Relaxed);
                 self.0.background.others_write();
-                self.verify_file()?;
+                self.note_turn()?;
                 self.begin_turn(turn, Role::Durable).await.map(Some)
             }
             Err(_) => Ok(None),
@@ -249,14 +265,22 @@ impl SqliteStore {
         loop {
             let turns = self.0.turns.load(Ordering::Relaxed);
             if let Ok(turn) = timeout(self.0.options.busy_timeout, &mut waiting).await {
-                self.0.turns.fetch_add(1, Ordering::Relaxed);
-                self.verify_file()?;
+                self.note_turn()?;
                 return Ok(turn);
             }
             if self.0.turns.load(Ordering::Relaxed) == turns {
                 return Err(Fault::Occupied);
             }
         }
+    }
+
+    /// Counts a turn of writing, which has just begun, and makes sure that it writes to the right file.
+    fn note_turn(&self) -> Result<(), Fault> {
+        self.0.turns.fetch_add(1, Ordering::Relaxed);
+        self.verify_file()?;
+        let start = || Checkpointer::start(self.options());
+        self.0.checkpointer.get_or_init(start).ring();
+        Ok(())
     }
 
     /// Makes sure that the path still names the file that was opened.
@@ -270,13 +294,19 @@ impl SqliteStore {
     }
 
     async fn begin_turn(&self, mut turn: Turn, role: Role) -> Result<Writer, Fault> {
+        let wanted = synchronous(&self.0.options, role);
         let connection = match turn.place(role).take() {
-            Some(connection) => connection,
+            Some(idle) if idle.synchronous == wanted => idle.connection,
+            Some(mut idle) => {
+                set_synchronous(&mut idle.connection, wanted).await?;
+                idle.connection
+            }
             None => connect(&self.0.options, role).await?,
         };
         Ok(Writer {
             connection,
             role,
+            synchronous: wanted,
             turn,
             stint: None,
         })
@@ -326,6 +356,7 @@ pub(crate) struct Writer {
     // Closed before the turn passes on: fields are dropped in this order.
     connection: SqliteConnection,
     role: Role,
+    synchronous: Synchronous,
     turn: Turn,
     /// Of background work, which rests when it is over.
     stint: Option<Stint>,
@@ -339,7 +370,10 @@ impl Writer {
 
     /// Gives the connection back; it is in no transaction.
     pub(crate) fn finish(mut self) {
-        *self.turn.place(self.role) = Some(self.connection);
+        *self.turn.place(self.role) = Some(Idle {
+            connection: self.connection,
+            synchronous: self.synchronous,
+        });
     }
 
     /// Begins a transaction that holds the write lock from the start.

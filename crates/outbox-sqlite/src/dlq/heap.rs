@@ -51,13 +51,13 @@ impl SqliteDlqHeap {
 
     /// What nobody waits for.
     async fn in_time(&self, sql: &'static str, rows: String) -> Result<u64, Fault> {
-        run(self.store.background_writer(Role::Swift).await?, sql, rows).await
+        run(self.store.background_writer(Role::Bulk).await?, sql, rows).await
     }
 
     async fn drain(&self, request: &DrainRequest) -> Result<Vec<DlqEntry>, Fault> {
         // What is not claimed now and was never drained anew cannot be told apart by less.
         let claim = self.store.options().entropy.next_u64() >> 1;
-        let mut writer = self.store.background_writer(Role::Swift).await?;
+        let mut writer = self.store.background_writer(Role::Bulk).await?;
         let connection = writer.connection();
         let threshold = i64::from(request.threshold);
         // Each statement commits by itself: one that is not followed by the other claims less.
@@ -76,7 +76,7 @@ impl SqliteDlqHeap {
         if !self.has_old(before).await? {
             return Ok(0);
         }
-        let mut writer = self.store.background_writer(Role::Swift).await?;
+        let mut writer = self.store.background_writer(Role::Bulk).await?;
         let done = sqlx::query(PURGE)
             .bind(before.as_micros())
             .bind(now.as_micros())

@@ -15,6 +15,9 @@ use crate::error::Fault;
 /// The shortest wait of a caller that does not recover what he was told is stuck.
 const BREATH: Duration = Duration::from_millis(50);
 
+/// From how many entries on it pays to have the connection that enqueues them hand them out.
+const MANY: usize = 64;
+
 pub(super) const OPEN: &str = "\
     BEGIN IMMEDIATE; SELECT head, tail, token FROM outbox_queues WHERE queue = $1";
 
@@ -83,7 +86,11 @@ impl Inner {
         now: Timestamp,
         view: View,
     ) -> Result<DequeueReport, Fault> {
-        let mut writer = self.store.swift_writer().await?;
+        let many = request.max >= MANY && view.fresh >= MANY as i64;
+        let mut writer = match many {
+            true => self.store.bulk_writer().await?,
+            false => self.store.swift_writer().await?,
+        };
         let connection = writer.connection();
         let (position, token) = self.begin_at_head(connection).await?;
         let holder = Holder {

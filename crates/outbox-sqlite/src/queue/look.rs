@@ -7,7 +7,7 @@ use crate::error::Fault;
 
 /// Each part is one step down an index, whatever the backlog.
 pub(super) const LOOK: &str = "\
-    SELECT head < tail, \
+    SELECT tail - head, \
     (SELECT due_at FROM outbox_returned WHERE queue = ?1 AND token = 0 ORDER BY due_at LIMIT 1), \
     (SELECT min(ends_at) FROM ( \
         SELECT * FROM (SELECT expires_at AS ends_at FROM outbox_claims \
@@ -20,8 +20,8 @@ pub(super) const LOOK: &str = "\
 /// What a worker sees that looks at a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct View {
-    /// Whether something was enqueued that was not handed out yet.
-    pub(super) fresh: bool,
+    /// How many places were enqueued that were not handed out yet.
+    pub(super) fresh: i64,
     /// When the next entry that was given back is due.
     pub(super) next_due: Option<Timestamp>,
     /// When the first lease of anybody else ends.
@@ -31,7 +31,7 @@ pub(super) struct View {
 impl View {
     /// Whether there is anything to hand out at `now`.
     pub(super) fn has_work(self, now: Timestamp) -> bool {
-        self.fresh || self.has_due(now)
+        self.fresh > 0 || self.has_due(now)
     }
 
     /// Whether an entry that was given back is due at `now`.

@@ -50,7 +50,7 @@ impl Inner {
         let (mut forgotten, mut left) = (0, max);
         while left > 0 {
             let chunk = CHUNK.min(left);
-            let mut writer = self.store.background_writer(Role::Swift).await?;
+            let mut writer = self.store.background_writer(Role::Bulk).await?;
             writer.begin().await?;
             let (some, sweep) = self.sweep(writer.connection(), now, chunk).await?;
             writer.commit().await?;

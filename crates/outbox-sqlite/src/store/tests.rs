@@ -55,6 +55,32 @@ async fn a_writer_that_is_dropped_in_the_middle_is_rolled_back_and_replaced() {
 }
 
 #[tokio::test]
+async fn a_durable_writer_waits_for_the_disk_whoever_had_its_connection_before() {
+    let (store, _folder) = store().await;
+    let turns = [
+        (Role::Durable, 2),
+        (Role::Bulk, 1),
+        (Role::Bulk, 1),
+        (Role::Durable, 2),
+        (Role::Swift, 1),
+        (Role::Durable, 2),
+    ];
+    for (role, level) in turns {
+        let mut writer = store.take_turn(role).await.unwrap();
+        let found: i64 = sqlx::query_scalar("PRAGMA synchronous")
+            .persistent(false)
+            .fetch_one(writer.connection())
+            .await
+            .unwrap();
+        assert_eq!(found, level, "{role:?}");
+        // What a turn leaves in the connection's memory of statements changes nothing later.
+        writer.begin().await.unwrap();
+        writer.commit().await.unwrap();
+        writer.finish();
+    }
+}
+
+#[tokio::test]
 async fn a_statement_whose_caller_is_gone_happened_or_did_not() {
     let (store, _folder) = store().await;
     for polls in 0..6 {
