@@ -27,8 +27,9 @@ const ORDER: usize = LETTERS + 1;
 ///
 /// It has one origin, the queue: what a heap counted elsewhere is told as gone, so give a processor a
 /// heap that counts for this queue alone. What is sent back goes to the end of the queue, those first
-/// that stood there first. Letters that were read in from elsewhere and whose message waits in the
-/// queue for the first time are recognised as long as the queue remembers its ids.
+/// that stood there first. Letters whose message waits in the queue for the first time, because it was
+/// enqueued again or they were read in from elsewhere, are recognised as long as the queue remembers
+/// its ids. The audit keeps the last 10,000 actions.
 ///
 /// ```no_run
 /// # async fn example() -> outbox_core::Result<()> {
@@ -80,6 +81,12 @@ impl RedisQuarantine {
     /// Whether entries stay for other groups, as scripts are told.
     pub(super) fn stays(&self) -> Arg {
         Arg::Integer(i64::from(self.queue.config().fan_out))
+    }
+
+    /// The most entries of the queue.
+    pub(super) fn high_water(&self) -> Arg {
+        let high_water = self.queue.config().high_water;
+        Arg::Integer(i64::try_from(high_water).unwrap_or(i64::MAX))
     }
 
     /// Half of the window for which ids are remembered, in microseconds.
