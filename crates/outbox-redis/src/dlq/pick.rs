@@ -6,7 +6,7 @@ use outbox_dlq::{Filter, LetterId, Listing, Page};
 
 use super::label::{Index, Label, letter_key};
 use super::letter::{self, Stored};
-use super::number::entry_id;
+use super::number::{entry_id, letter_id};
 use super::port::RedisQuarantine;
 use super::scripts;
 use crate::error::Fault;
@@ -93,6 +93,16 @@ impl RedisQuarantine {
         check(filter)?;
         let gone = self.fill().await?;
         self.sweep(gone).await
+    }
+
+    /// The number of the newest letter.
+    pub(super) async fn newest(&self) -> Result<Option<LetterId>, Fault> {
+        let key = self.letters_key();
+        let range = ["+", "-", "COUNT", "1"].map(Arg::from_static_str);
+        let args = [Arg::from(key)].into_iter().chain(range).collect();
+        let reply = self.link()?.command("XREVRANGE", Some(key), args).await?;
+        let newest = Entry::list(reply)?;
+        Ok(newest.first().and_then(|entry| letter_id(entry.id)))
     }
 
     /// A page of `filter`, in the order of numbers.

@@ -5,8 +5,8 @@ use outbox_core::error::Result;
 use outbox_core::time::Timestamp;
 use outbox_dlq::{
     Action, ActionId, ActionKind, AuditRecord, CountRequest, Counts, DeadLetter, DiscardReport,
-    DiscardRequest, DlqEntry, Filter, ImportReport, Listing, Move, Page, Quarantine, RedriveReport,
-    RedriveRequest,
+    DiscardRequest, DlqEntry, Filter, ImportReport, LetterId, Listing, Move, Page, Quarantine,
+    RedriveReport, RedriveRequest,
 };
 
 use super::label::Index;
@@ -18,6 +18,9 @@ use crate::queue::RedisQueue;
 
 /// The most that one call deletes, so that nobody waits long for the server.
 const CHUNK: usize = 200;
+
+/// The place of the stream of letters in the list of keys.
+const QUARANTINE: usize = 7;
 
 /// Places in the list of keys, behind those of the queue.
 const LETTERS: usize = 10;
@@ -99,6 +102,11 @@ impl RedisQuarantine {
         self.queue.store().link()
     }
 
+    /// The stream of the letters themselves.
+    pub(super) fn letters_key(&self) -> &str {
+        &self.keys[QUARANTINE]
+    }
+
     pub(super) fn index_key(&self, index: Index) -> &str {
         &self.keys[match index {
             Index::Letters => LETTERS,
@@ -177,6 +185,10 @@ impl Quarantine for RedisQuarantine {
 
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing> {
         self.tell("list dead letters", self.page(filter, page).await)
+    }
+
+    async fn last(&self) -> Result<Option<LetterId>> {
+        self.tell("find the last dead letter", self.newest().await)
     }
 
     async fn redrive(&self, request: &RedriveRequest) -> Result<RedriveReport> {
