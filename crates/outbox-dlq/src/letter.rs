@@ -79,6 +79,8 @@ impl DeadLetter {
 pub struct Filter {
     /// One of these; any where empty. At most 1,000.
     pub ids: Vec<LetterId>,
+    /// Not numbered after this one: what came to rest later is not meant.
+    pub up_to: Option<LetterId>,
     /// What they left.
     pub origin: Option<Origin>,
     /// Their topic.
@@ -134,6 +136,7 @@ impl Filter {
             wanted.is_none() || wanted.as_deref() == found
         };
         (self.ids.is_empty() || self.ids.contains(&letter.id))
+            && self.up_to.is_none_or(|last| letter.id <= last)
             && self
                 .origin
                 .as_ref()
@@ -166,6 +169,7 @@ impl fmt::Display for Filter {
         };
         let parts = [
             ("id", ids),
+            ("up to", self.up_to.map(|last| last.to_string())),
             ("origin", self.origin.as_ref().map(ToString::to_string)),
             ("topic", self.topic.clone()),
             ("kind", self.kind.clone()),

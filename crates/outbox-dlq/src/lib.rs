@@ -30,6 +30,7 @@ mod pace;
 mod processor;
 mod quarantine;
 mod recorder;
+mod redrive;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -41,7 +42,7 @@ pub use lines::{read_line, write_line};
 pub use memory::{MemoryDlqHeap, MemoryQuarantine};
 #[cfg(feature = "metrics")]
 pub use observe::{record_dead_letters, record_heap, record_processor};
-pub use operator::{DlqError, ImportSummary, Operator, RedriveSummary};
+pub use operator::{DlqError, ImportSummary, Operator};
 pub use origin::{InvalidOrigin, Origin, Subject};
 pub use processor::{DlqProcessor, DlqReport};
 pub use quarantine::{
@@ -50,3 +51,4 @@ pub use quarantine::{
     Refusal,
 };
 pub use recorder::FailureRecorder;
+pub use redrive::RedriveSummary;

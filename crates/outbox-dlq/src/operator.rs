@@ -1,29 +1,26 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use outbox_core::OutboxError;
-use outbox_core::error::{FULL_RETRY, Result};
+use outbox_core::error::Result;
 use outbox_core::id::Entropy;
 use outbox_core::ports::Clock;
 use outbox_core::signal::Shutdown;
 use outbox_core::time::SystemClock;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{sleep, sleep_until};
 
 use crate::config::RedriveConfig;
 use crate::letter::{DeadLetter, Filter, LetterId, Page};
 use crate::lines::{read_line, write_line};
 use crate::origin::Origin;
 use crate::pace::Pace;
-use crate::quarantine::{
-    Action, ActionId, DiscardRequest, Quarantine, RedriveReport, RedriveRequest, Refusal,
-};
+use crate::quarantine::{Action, ActionId, DiscardRequest, Quarantine, RedriveRequest, Refusal};
+use crate::redrive::{Redrive, RedriveSummary};
 
 /// How many dead letters are read or deleted at a time.
 const BATCH: usize = 200;
 /// The longest line that is read in.
 const LINE_BYTES: u64 = 64 << 20;
-/// How many refusals and problems a summary tells; the others are only counted.
+/// How many problems a summary tells; the others are only counted.
 const TOLD: usize = 100;
 
 /// What an operator can do with a [`Quarantine`], in bounded batches, each action with a record in the
@@ -49,21 +46,6 @@ pub struct Operator {
     by: String,
     clock: Arc<dyn Clock>,
     entropy: Entropy,
-}
-
-/// What a redrive did, or would do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RedriveSummary {
-    /// How many were sent back.
-    pub redriven: u64,
-    /// How many were refused; they stay in quarantine.
-    pub refused: u64,
-    /// Why, of the first 100.
-    pub refusals: Vec<Refusal>,
-    /// Whether it ended because the shutdown was asked for.
-    pub stopped: bool,
-    /// The queue that it waited for to have room when it was stopped.
-    pub full: Option<Origin>,
 }
 
 /// What was read in.
@@ -147,7 +129,8 @@ impl Operator {
     /// in which they stood, at the rate that is set, of which no more than a second is caught up. What
     /// comes to rest meanwhile stays.
     ///
-    /// Where a queue is full it waits for room, and looks for it every 100 ms.
+    /// Where a queue is full, its dead letters wait for room while those of others go on. It is looked
+    /// for after 100 ms, and as long as there is none after twice as long each time, up to 5 s.
     ///
     /// # Errors
     /// As [`Quarantine::redrive`], and [`OutboxError::Config`] for settings that cannot be used; what
@@ -162,37 +145,31 @@ impl Operator {
         shutdown: &Shutdown,
     ) -> Result<RedriveSummary> {
         config.validate()?;
-        let mut filter = filter.clone();
-        let present = self.clock.now() + Duration::from_micros(1);
-        filter.before = Some(filter.before.map_or(present, |before| before.min(present)));
+        let filter = self.present(filter).await?;
         let action = self.action(&config.reason);
-        let mut summary = RedriveSummary::default();
-        let mut pace = Pace::new(config.rate.filter(|_| !config.dry_run));
-        let mut after = None;
-        loop {
-            let left = config
-                .most
-                .map(|most| most.saturating_sub(summary.redriven));
-            if left == Some(0) {
-                break;
-            }
-            let mut request = self.request(&filter, config, &action, config.step(left));
-            request.after = after;
-            let report = self.quarantine.redrive(&request).await?;
-            after = report.next.clone();
-            summary.add(report);
-            if after.is_none() && summary.full.is_none() {
-                break;
-            }
-            summary.stopped = is_stopped_while_pacing(&summary, &mut pace, shutdown).await;
-            if summary.stopped {
-                break;
-            }
-        }
-        Ok(summary)
+        let redrive = Redrive {
+            quarantine: &*self.quarantine,
+            clock: &*self.clock,
+            config,
+            shutdown,
+            request: self.request(&filter, config, &action, config.batch),
+            pace: Pace::new(config.rate.filter(|_| !config.dry_run)),
+            summary: RedriveSummary::default(),
+        };
+        redrive.run().await
     }
 
-    /// Deletes the dead letters that are meant; answers how many.
+    /// Those that `filter` means and that rest there now, whatever anybody's clock tells.
+    async fn present(&self, filter: &Filter) -> Result<Filter> {
+        let last = self.quarantine.last().await?.unwrap_or(LetterId(0));
+        Ok(Filter {
+            up_to: Some(filter.up_to.map_or(last, |up_to| up_to.min(last))),
+            ..filter.clone()
+        })
+    }
+
+    /// Deletes the dead letters that are meant and rest there now; answers how many. What comes to rest
+    /// meanwhile stays.
     ///
     /// # Errors
     /// As [`Quarantine::discard`].
@@ -201,7 +178,7 @@ impl Operator {
     /// A part was deleted, in whole batches.
     pub async fn discard(&self, filter: &Filter, reason: &str) -> Result<u64> {
         let mut request = DiscardRequest {
-            filter: filter.clone(),
+            filter: self.present(filter).await?,
             max: BATCH,
             action: self.action(reason),
             now: self.clock.now(),
@@ -320,16 +297,6 @@ impl Operator {
     }
 }
 
-impl RedriveSummary {
-    fn add(&mut self, report: RedriveReport) {
-        self.full = report.full;
-        self.redriven += report.redriven.len() as u64;
-        self.refused += report.refused.len() as u64;
-        let room = TOLD.saturating_sub(self.refusals.len());
-        self.refusals.extend(report.refused.into_iter().take(room));
-    }
-}
-
 impl ImportSummary {
     fn tell(&mut self, line: u64, problem: String) {
         self.unreadable += 1;
@@ -337,27 +304,6 @@ impl ImportSummary {
             self.problems.push((line, problem));
         }
     }
-}
-
-/// Waits until so many may have been sent, and a while for room; whether it was asked to stop by then.
-async fn is_stopped_while_pacing(
-    summary: &RedriveSummary,
-    pace: &mut Pace,
-    shutdown: &Shutdown,
-) -> bool {
-    if let Some(due) = pace.due(summary.redriven) {
-        tokio::select! {
-            () = shutdown.triggered() => {}
-            () = sleep_until(due) => {}
-        }
-    }
-    if summary.full.is_some() {
-        tokio::select! {
-            () = shutdown.triggered() => {}
-            () = sleep(FULL_RETRY) => {}
-        }
-    }
-    shutdown.is_triggered()
 }
 
 /// The next line, where there is one; or what is wrong with it, and it is passed over.

@@ -1,9 +1,31 @@
 use std::time::Duration;
 
+use outbox_core::error::FULL_RETRY;
 use tokio::time::Instant;
 
 /// How much of what a redrive fell behind its rate, as while it waited for room, it catches up.
 const CATCHES_UP: Duration = Duration::from_secs(1);
+
+/// The longest pause of one who waits for room.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// How long one who waits for room pauses before he looks for it again.
+pub(crate) struct Patience(Duration);
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self(FULL_RETRY)
+    }
+}
+
+impl Patience {
+    /// The next pause: twice as long as the last one.
+    pub(crate) fn next(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (2 * pause).min(LONGEST);
+        pause
+    }
+}
 
 /// Keeps a redrive at its rate.
 pub(crate) struct Pace {
@@ -34,6 +56,13 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_finds_no_room_asks_ever_more_rarely() {
+        let mut patience = Patience::default();
+        let pauses: Vec<_> = (0..8).map(|_| patience.next().as_millis()).collect();
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn after_a_long_wait_the_rate_is_kept_and_no_more_than_a_second_caught_up() {

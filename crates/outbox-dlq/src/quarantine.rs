@@ -119,6 +119,18 @@ pub struct RedriveCursor {
     pub id: LetterId,
 }
 
+impl RedriveCursor {
+    /// Behind every dead letter of an origin.
+    #[must_use]
+    pub fn behind(origin: Origin) -> Self {
+        Self {
+            origin,
+            position: u64::MAX,
+            id: LetterId(u64::MAX),
+        }
+    }
+}
+
 /// Asks a quarantine to send dead letters back, one bounded batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedriveRequest {
@@ -289,6 +301,13 @@ pub trait Quarantine: Send + Sync {
         let listing = self.list(&Filter::one(id), Page::first(1)).await?;
         Ok(listing.letters.into_iter().next())
     }
+
+    /// Answers the number of the newest dead letter; `None` where none rests. What comes to rest later
+    /// has a greater one.
+    ///
+    /// # Errors
+    /// [`outbox_core::OutboxError::Backend`] where the store failed.
+    async fn last(&self) -> Result<Option<LetterId>>;
 
     /// Sends a batch of dead letters back to where they came from.
     ///

@@ -123,11 +123,10 @@ impl Fault {
         matches!(self, Self::Driver(error) if error.details().contains(REDIRECTED))
     }
 
-    /// Whether the driver gave up waiting, and the command may have taken effect, or had too many
-    /// waiting already.
+    /// Whether the driver gave up waiting, and the command may have taken effect. One that found too
+    /// many waiting already was not sent, and tells nothing of the connection.
     pub(crate) fn unanswered(&self) -> bool {
-        let kinds = [ErrorKind::Timeout, ErrorKind::Backpressure];
-        matches!(self, Self::Driver(error) if kinds.contains(error.kind()))
+        matches!(self, Self::Driver(error) if *error.kind() == ErrorKind::Timeout)
     }
 
     fn transience(&self) -> Transience {

@@ -34,7 +34,7 @@ pub use dedup::{CompactLayout, DedupLayout, RedisDeduplicationCache};
 pub use dlq::{RedisDlqHeap, RedisQuarantine};
 pub use options::{Eviction, RedisOptions};
 pub use publisher::{EntryIds, RedisPublisher, RedisPublisherConfig};
-pub use queue::{RedisGroup, RedisQueue, RedisQueueConfig};
+pub use queue::{GroupRemoval, RedisGroup, RedisQueue, RedisQueueConfig};
 pub use rate_limit::{
     RedisDailyRateLimiter, RedisFixedWindowLimiter, RedisGcraLimiter, RedisLimiterConfig,
 };

@@ -147,8 +147,9 @@ impl RedisOptions {
         self
     }
 
-    /// The most commands that wait in this process for a server that is away; those over it fail
-    /// at once as transient. 256 by default, at least 1; a command may be a batch of messages.
+    /// The most commands that wait in this process, for a server that is away or for their turn;
+    /// those over it fail at once as transient, and the connection stays. 256 by default, at least
+    /// 1; a command may be a batch of messages.
     pub fn max_command_buffer_len(mut self, commands: usize) -> Self {
         self.max_command_buffer_len = commands;
         self

@@ -209,6 +209,11 @@ impl Quarantine for MemoryQuarantine {
         Ok(self.letters().list(filter, page))
     }
 
+    async fn last(&self) -> Result<Option<LetterId>> {
+        let letters = self.letters();
+        Ok(letters.held.last_key_value().map(|(id, _)| *id))
+    }
+
     async fn redrive(&self, request: &RedriveRequest) -> Result<RedriveReport> {
         check(&request.filter)?;
         let mut letters = self.letters();

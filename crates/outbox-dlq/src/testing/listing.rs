@@ -114,6 +114,7 @@ fn filters(scene: &Scene, letters: &[DeadLetter]) -> Vec<(Filter, &'static str)>
         (with(&|f| f.since = Some(after(5))), "c d"),
         (with(&|f| f.before = Some(after(5))), "a b"),
         (with(&two), "b d"),
+        (with(&|f| f.up_to = Some(letters[1].id)), "a b"),
         (Filter::one(letters[2].id), "c"),
         (
             Filter {
@@ -139,6 +140,7 @@ async fn each_condition_of_a_filter_is_met(harness: &dyn DlqHarness) -> CaseResu
 
 async fn a_letter_is_found_by_its_number(harness: &dyn DlqHarness) -> CaseResult {
     for scene in sides(harness).await? {
+        assert_eq!(scene.quarantine.last().await?, None);
         scene
             .bury(&[message("a"), message("b")], "never", START)
             .await?;
@@ -147,6 +149,7 @@ async fn a_letter_is_found_by_its_number(harness: &dyn DlqHarness) -> CaseResult
             scene.quarantine.get(letters[1].id).await?.as_ref(),
             Some(&letters[1])
         );
+        assert_eq!(scene.quarantine.last().await?, Some(letters[1].id));
         assert_eq!(scene.quarantine.get(LetterId(1_000_000)).await?, None);
     }
     Ok(())

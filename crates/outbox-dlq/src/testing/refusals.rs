@@ -1,14 +1,20 @@
+use outbox_core::ports::Enqueued;
 use outbox_core::testing::CaseResult;
 
 use super::given::{START, action, after, letter_texts, message, redrive_all};
 use super::harness::DlqHarness;
-use super::scene::{Scene, sides};
-use super::table::{CORRUPTION, DlqCase, case};
+use super::scene::{Scene, Side, sides};
+use super::table::{CORRUPTION, DlqCase, QUEUE, case};
 use crate::{Origin, RedriveRequest, Refusal};
 
 pub(super) const CASES: &[DlqCase] = &[
     case!("10.5", what_was_redriven_too_often_is_refused_unless_forced),
     case!("10.5", a_message_that_is_there_already_is_refused),
+    case!(
+        "10.5",
+        a_message_that_was_enqueued_again_while_its_letter_rested_is_refused,
+        QUEUE
+    ),
     case!("10.5", two_letters_of_one_message_go_one_after_the_other),
     case!("10.5", a_letter_whose_origin_is_not_here_is_refused),
     case!(
@@ -82,6 +88,34 @@ async fn a_message_that_is_there_already_is_refused(harness: &dyn DlqHarness) ->
         assert_eq!((report.redriven, report.refused), (vec![], vec![refusal]));
         assert_eq!(scene.undelivered().await?, 1);
         assert_eq!(scene.deliver_all(after(2)).await?, ["a"]);
+    }
+    Ok(())
+}
+
+/// Its queue does not remember its id any more, so that it takes it a second time.
+async fn a_message_that_was_enqueued_again_while_its_letter_rested_is_refused(
+    harness: &dyn DlqHarness,
+) -> CaseResult {
+    const MONTH: u64 = 30 * 24 * 3_600;
+    for scene in sides(harness).await? {
+        let Side::Queue(queue) = &scene.side else {
+            continue;
+        };
+        scene.bury(&["a", "b"].map(message), "never", START).await?;
+        let letters = scene.letters().await?;
+        scene.clock.set(after(MONTH));
+        let again = letters[0].message.clone().ok_or("it can be read")?;
+        let told = queue.enqueue(&[again]).await;
+        assert!(matches!(told[..], [Ok(Enqueued::Added)]), "{told:?}");
+        let report = scene.redrive(after(MONTH + 1)).await?;
+        let (id, origin) = (letters[0].id, scene.origin.clone());
+        assert_eq!(report.redriven, [letters[1].id]);
+        assert_eq!(report.refused, [Refusal::AlreadyThere { id, origin }]);
+        let mut delivered = scene.deliver_all(after(MONTH + 1)).await?;
+        delivered.sort();
+        assert_eq!(delivered, ["a", "b"]);
+        // It was handled, though its id is remembered.
+        assert_eq!(scene.redrive(after(MONTH + 2)).await?.redriven, [id]);
     }
     Ok(())
 }

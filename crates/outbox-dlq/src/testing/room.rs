@@ -123,7 +123,7 @@ async fn an_operator_waits_for_room(harness: &dyn DlqHarness) -> CaseResult {
     let (summary, delivered) = tokio::join!(operator.redrive(&all, &config, &shutdown), work);
     let summary = summary?;
     assert_eq!((summary.redriven, summary.refused), (5, 0));
-    assert_eq!((summary.stopped, summary.full), (false, None));
+    assert_eq!((summary.stopped, summary.full), (false, vec![]));
     assert_eq!(delivered?[3..], ["a", "b", "c", "d", "e"]);
     let scene = self::scene(harness, 3).await?;
     let operator = Operator::new(Arc::clone(&scene.quarantine), "ada")
@@ -132,7 +132,7 @@ async fn an_operator_waits_for_room(harness: &dyn DlqHarness) -> CaseResult {
     shutdown.trigger();
     let summary = operator.redrive(&all, &config, &shutdown).await?;
     assert_eq!((summary.redriven, summary.stopped), (0, true));
-    assert_eq!(summary.full, Some(kit()));
+    assert_eq!(summary.full, [kit()]);
     Ok(())
 }
 

@@ -18,6 +18,11 @@ pub(super) const OUTBOX: Requirement<DlqCapabilities> = Requirement {
     met: |capabilities| capabilities.outbox,
 };
 
+pub(super) const QUEUE: Requirement<DlqCapabilities> = Requirement {
+    what: "needs a queue",
+    met: |capabilities| capabilities.queue,
+};
+
 pub(super) const BOTH: Requirement<DlqCapabilities> = Requirement {
     what: "needs an outbox and a queue",
     met: |capabilities| capabilities.outbox && capabilities.queue,

@@ -146,6 +146,10 @@ impl Quarantine for BrokenQuarantine {
         Ok(listing)
     }
 
+    async fn last(&self) -> Result<Option<LetterId>> {
+        self.inner.last().await
+    }
+
     async fn redrive(&self, request: &RedriveRequest) -> Result<RedriveReport> {
         let request = self.spoil_request(request);
         let newest = self.has(QuarantineFault::RedrivesTheNewestFirst);

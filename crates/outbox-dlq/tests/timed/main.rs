@@ -4,3 +4,4 @@
 mod fixture;
 mod processor;
 mod redrive;
+mod room;

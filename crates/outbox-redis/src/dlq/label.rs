@@ -133,10 +133,11 @@ impl Label {
         };
         let (topic, kind) = self.topic_and_kind().unzip();
         let at = self.quarantined_at;
-        filter
-            .origin
-            .as_ref()
-            .is_none_or(|wanted| *wanted == self.origin)
+        filter.up_to.is_none_or(|last| self.id() <= last)
+            && filter
+                .origin
+                .as_ref()
+                .is_none_or(|wanted| *wanted == self.origin)
             && same(&filter.topic, topic)
             && same(&filter.kind, kind)
             && same(&filter.error_kind, Some(&self.error_kind))

@@ -6,7 +6,7 @@ use outbox_dlq::{Filter, LetterId, Listing, Page};
 
 use super::label::{Index, Label, letter_key};
 use super::letter::{self, Stored};
-use super::number::entry_id;
+use super::number::{entry_id, letter_id};
 use super::port::RedisQuarantine;
 use super::scripts;
 use crate::error::Fault;
@@ -15,6 +15,9 @@ use crate::queue::entry::Entry;
 
 /// How many letters are made known to the indexes at once.
 const FILL: i64 = 200;
+
+/// How many letters are looked for at once whether they are still there.
+const SWEEP: usize = 200;
 
 /// The most labels that are read at once.
 const LABELS: usize = 1_000;
@@ -38,33 +41,68 @@ fn check(filter: &Filter) -> Result<(), Fault> {
 }
 
 impl RedisQuarantine {
-    /// Makes known to the indexes what came to rest since that was done last.
-    pub(super) async fn fill(&self) -> Result<(), Fault> {
+    /// Makes known to the indexes what came to rest since that was done last; how many letters they
+    /// know that are not there any more.
+    pub(super) async fn fill(&self) -> Result<i64, Fault> {
         loop {
             let reply = self.run(&scripts::UNFILLED, None, vec![Arg::Integer(FILL)]);
             let mut parts = reply.await?.list()?.into_iter();
             let mut next = || parts.next().ok_or_else(too_short);
             let filled = next()?.bytes()?;
             let entries = Entry::list(next()?)?;
-            let more = next()?.number()? == 1;
+            let gone = next()?.number()?;
             let Some(last) = entries.last() else {
-                return Ok(());
+                return Ok(gone);
             };
             let mut args = vec![Arg::Bytes(filled), Arg::Bytes(last.text.clone())];
             for stored in self.stored(&entries) {
                 args.extend(Label::of(&stored).lines_and_name()?);
             }
-            let filled = self.run(&scripts::FILL, None, args).await?.number()? == 1;
-            if filled && !more {
-                return Ok(());
-            }
+            self.run(&scripts::FILL, None, args).await?;
         }
     }
 
-    /// Makes sure that those that `filter` asks for can be found.
+    /// Has the indexes forget so many letters that are not there any more, as somebody removed them by
+    /// hand.
+    async fn sweep(&self, mut gone: i64) -> Result<(), Fault> {
+        let mut after = None;
+        while gone > 0 {
+            let lines = self.lines(Index::Letters, after.as_deref(), SWEEP).await?;
+            let labels = lines.iter().map(|line| Label::read(line, Index::Letters));
+            let labels = labels.collect::<Result<Vec<_>, _>>()?;
+            let mut args = Vec::new();
+            for label in &labels {
+                args.push(entry_arg(label.id()));
+                args.extend(label.lines_and_name()?);
+            }
+            let reply = self.run(&scripts::SWEEP, None, args);
+            let mut parts = reply.await?.list()?.into_iter();
+            let mut next = || parts.next().ok_or_else(too_short);
+            let came_to = usize::try_from(next()?.number()?).unwrap_or(0);
+            gone -= next()?.number()?;
+            let Some(last) = labels.iter().take(came_to).next_back() else {
+                return Ok(());
+            };
+            after = Some(last.key(Index::Letters));
+        }
+        Ok(())
+    }
+
+    /// Makes sure that those that `filter` asks for can be found, and no others.
     pub(super) async fn prepare(&self, filter: &Filter) -> Result<(), Fault> {
         check(filter)?;
-        self.fill().await
+        let gone = self.fill().await?;
+        self.sweep(gone).await
+    }
+
+    /// The number of the newest letter.
+    pub(super) async fn newest(&self) -> Result<Option<LetterId>, Fault> {
+        let key = self.letters_key();
+        let range = ["+", "-", "COUNT", "1"].map(Arg::from_static_str);
+        let args = [Arg::from(key)].into_iter().chain(range).collect();
+        let reply = self.link()?.command("XREVRANGE", Some(key), args).await?;
+        let newest = Entry::list(reply)?;
+        Ok(newest.first().and_then(|entry| letter_id(entry.id)))
     }
 
     /// A page of `filter`, in the order of numbers.

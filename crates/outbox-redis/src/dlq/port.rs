@@ -5,8 +5,8 @@ use outbox_core::error::Result;
 use outbox_core::time::Timestamp;
 use outbox_dlq::{
     Action, ActionId, ActionKind, AuditRecord, CountRequest, Counts, DeadLetter, DiscardReport,
-    DiscardRequest, DlqEntry, Filter, ImportReport, Listing, Move, Page, Quarantine, RedriveReport,
-    RedriveRequest,
+    DiscardRequest, DlqEntry, Filter, ImportReport, LetterId, Listing, Move, Page, Quarantine,
+    RedriveReport, RedriveRequest,
 };
 
 use super::label::Index;
@@ -19,6 +19,9 @@ use crate::queue::RedisQueue;
 /// The most that one call deletes, so that nobody waits long for the server.
 const CHUNK: usize = 200;
 
+/// The place of the stream of letters in the list of keys.
+const QUARANTINE: usize = 7;
+
 /// Places in the list of keys, behind those of the queue.
 const LETTERS: usize = 10;
 const ORDER: usize = LETTERS + 1;
@@ -27,8 +30,9 @@ const ORDER: usize = LETTERS + 1;
 ///
 /// It has one origin, the queue: what a heap counted elsewhere is told as gone, so give a processor a
 /// heap that counts for this queue alone. What is sent back goes to the end of the queue, those first
-/// that stood there first. Letters that were read in from elsewhere and whose message waits in the
-/// queue for the first time are recognised as long as the queue remembers its ids.
+/// that stood there first. Letters whose message waits in the queue for the first time, because it was
+/// enqueued again or they were read in from elsewhere, are recognised as long as the queue remembers
+/// its ids. The audit keeps the last 10,000 actions.
 ///
 /// ```no_run
 /// # async fn example() -> outbox_core::Result<()> {
@@ -82,6 +86,12 @@ impl RedisQuarantine {
         Arg::Integer(i64::from(self.queue.config().fan_out))
     }
 
+    /// The most entries of the queue.
+    pub(super) fn high_water(&self) -> Arg {
+        let high_water = self.queue.config().high_water;
+        Arg::Integer(i64::try_from(high_water).unwrap_or(i64::MAX))
+    }
+
     /// Half of the window for which ids are remembered, in microseconds.
     pub(super) fn half_of_window(&self) -> Arg {
         let half = self.queue.config().dedup_window / 2;
@@ -90,6 +100,11 @@ impl RedisQuarantine {
 
     pub(super) fn link(&self) -> Result<&Link, Fault> {
         self.queue.store().link()
+    }
+
+    /// The stream of the letters themselves.
+    pub(super) fn letters_key(&self) -> &str {
+        &self.keys[QUARANTINE]
     }
 
     pub(super) fn index_key(&self, index: Index) -> &str {
@@ -170,6 +185,10 @@ impl Quarantine for RedisQuarantine {
 
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing> {
         self.tell("list dead letters", self.page(filter, page).await)
+    }
+
+    async fn last(&self) -> Result<Option<LetterId>> {
+        self.tell("find the last dead letter", self.newest().await)
     }
 
     async fn redrive(&self, request: &RedriveRequest) -> Result<RedriveReport> {

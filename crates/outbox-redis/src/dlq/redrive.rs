@@ -3,13 +3,13 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use outbox_core::message::Message;
 use outbox_dlq::{
-    ActionKind, Attempts, DeadLetter, Origin, RedriveReport, RedriveRequest, Refusal,
+    ActionKind, Attempts, DeadLetter, Origin, RedriveCursor, RedriveReport, RedriveRequest, Refusal,
 };
 
 use super::label::{Index, Label, order_key};
 use super::letter::Stored;
 use super::move_out::Among;
-use super::pick::{entry_arg, too_short};
+use super::pick::entry_arg;
 use super::port::RedisQuarantine;
 use super::{audit, scripts};
 use crate::error::Fault;
@@ -17,6 +17,17 @@ use crate::link::{Arg, Reply};
 
 /// The most that one call sends back, so that nobody waits long for the server.
 const CHUNK: usize = 200;
+
+/// A letter that is meant.
+struct Candidate<'a> {
+    label: &'a Label,
+    /// That of its message, where it can be read.
+    id: Option<Bytes>,
+    /// Why it is not sent back.
+    refusal: Option<Refusal>,
+    /// Whether its message may be in the queue for the first time, and was looked for there.
+    was_looked_for: bool,
+}
 
 impl RedisQuarantine {
     /// Sends a batch back, in one script.
@@ -26,29 +37,53 @@ impl RedisQuarantine {
         let max = request.max.min(CHUNK);
         let picked = self.pick(&request.filter, Index::Order, after, max).await?;
         let (came_to, stored) = self.read(&picked.labels).await?;
-        let mut report = RedriveReport::default();
-        let mut going = Vec::with_capacity(came_to);
-        for (label, stored) in pairs(&picked.labels[..came_to], &stored) {
-            match self.objection(&stored.letter, request) {
-                Some(refusal) => report.refused.push(refusal),
-                None => going.push((label, stored)),
-            }
-        }
-        let there = self.already_there(&going).await?;
-        going.retain(|(_, stored)| {
-            let is_there = id(&stored.letter).is_some_and(|id| there.contains(&id));
-            if is_there {
-                report.refused.push(is_there_already(&stored.letter));
-            }
-            !is_there
+        let looked_at = pairs(&picked.labels[..came_to], &stored);
+        let looked_at = looked_at.into_iter().map(|(label, stored)| Candidate {
+            label,
+            id: id(&stored.letter),
+            refusal: self.objection(&stored.letter, request),
+            was_looked_for: false,
         });
-        self.send(&going, request, &mut report).await?;
-        let last = came_to
-            .checked_sub(1)
-            .map(|last| picked.labels[last].cursor());
+        let mut looked_at: Vec<_> = looked_at.collect();
+        self.look_for(&mut looked_at).await?;
+        let answers = self.send(&looked_at, request).await?;
+        let mut report = RedriveReport::default();
+        let reached = self.tell_each(looked_at, &answers, &mut report);
+        if report.full.is_some() {
+            report.next = reached.or_else(|| request.after.clone());
+            return Ok(report);
+        }
+        let last = came_to.checked_sub(1).map(|last| &picked.labels[last]);
         let more = picked.more || came_to < picked.labels.len();
-        report.next = last.filter(|_| more);
+        report.next = last.filter(|_| more).map(Label::cursor);
         Ok(report)
+    }
+
+    /// Writes into `report` what came of each, up to the first that found the queue full; the last one
+    /// before it.
+    fn tell_each(
+        &self,
+        looked_at: Vec<Candidate<'_>>,
+        answers: &[u8],
+        report: &mut RedriveReport,
+    ) -> Option<RedriveCursor> {
+        let (mut answers, mut reached) = (answers.iter(), None);
+        for Candidate { label, refusal, .. } in looked_at {
+            match refusal {
+                Some(refusal) => report.refused.push(refusal),
+                None => match answers.next() {
+                    Some(b'm') => report.redriven.push(label.id()),
+                    Some(b't') => report.refused.push(is_there_already(label)),
+                    Some(_) => {}
+                    None => {
+                        report.full = Some(Origin::Queue(self.queue_name().to_owned()));
+                        return reached;
+                    }
+                },
+            }
+            reached = Some(label.cursor());
+        }
+        reached
     }
 
     /// Why a letter is not sent back, whatever is in the queue.
@@ -71,33 +106,40 @@ impl RedisQuarantine {
         })
     }
 
-    /// The messages of letters from elsewhere that are in the queue for the first time. Those of others
-    /// left it when they came to rest.
-    async fn already_there(&self, letters: &[(&Label, &Stored)]) -> Result<HashSet<Bytes>, Fault> {
-        let imported = letters.iter().filter(|(label, _)| label.imported);
-        let ids = imported.filter_map(|(_, stored)| id(&stored.letter));
+    /// Refuses those whose message is in the queue for the first time, as it was enqueued again. What
+    /// came back is noted by its message, and the script looks there itself.
+    async fn look_for(&self, candidates: &mut [Candidate<'_>]) -> Result<(), Fault> {
+        let going = candidates.iter().filter(|one| one.refusal.is_none());
         let mut args = vec![self.half_of_window()];
-        args.extend(ids.map(Arg::Bytes));
+        args.extend(going.map(|one| entry_arg(one.label.id())));
         if args.len() == 1 {
-            return Ok(HashSet::new());
+            return Ok(());
         }
-        let seen = self.run(&scripts::SEEN, None, args).await?.list()?;
-        let seen: HashSet<_> = seen
-            .into_iter()
-            .map(Reply::bytes)
-            .collect::<Result<_, _>>()?;
-        match seen.is_empty() {
-            true => Ok(seen),
-            false => self.find(seen, Among::All).await,
+        let again = self.run(&scripts::SEEN, None, args).await?.list()?;
+        let again = again.into_iter().map(Reply::bytes);
+        let again = again.collect::<Result<HashSet<_>, _>>()?;
+        if again.is_empty() {
+            return Ok(());
         }
+        let there = self.find(again.clone(), Among::All).await?;
+        let going = candidates.iter_mut().filter(|one| one.refusal.is_none());
+        for one in going {
+            let is_in = |ids: &HashSet<Bytes>| one.id.as_ref().is_some_and(|id| ids.contains(id));
+            one.was_looked_for = is_in(&again);
+            if is_in(&there) {
+                one.refusal = Some(is_there_already(one.label));
+            }
+        }
+        Ok(())
     }
 
+    /// Sends those back that nothing is said against; an answer for each, up to the first that found
+    /// the queue full.
     async fn send(
         &self,
-        letters: &[(&Label, &Stored)],
+        candidates: &[Candidate<'_>],
         request: &RedriveRequest,
-        report: &mut RedriveReport,
-    ) -> Result<(), Fault> {
+    ) -> Result<Bytes, Fault> {
         let flag = |set: bool| Arg::Integer(i64::from(set));
         let what = request.filter.to_string();
         let mut args = audit::step(ActionKind::Redrive, &request.action, &what, request.now);
@@ -106,24 +148,15 @@ impl RedisQuarantine {
             flag(request.attempts == Attempts::Keep),
             flag(request.dry_run),
             self.half_of_window(),
+            self.high_water(),
         ]);
-        for (label, _) in letters {
-            args.push(entry_arg(label.id()));
-            args.extend(label.lines_and_name()?);
+        for one in candidates.iter().filter(|one| one.refusal.is_none()) {
+            args.push(entry_arg(one.label.id()));
+            args.extend(one.label.lines_and_name()?);
+            args.push(flag(one.was_looked_for));
         }
         let answers = self.run(&scripts::REDRIVE, Some(request.now), args);
-        let answers = answers.await?.bytes()?;
-        if answers.len() != letters.len() {
-            return Err(too_short());
-        }
-        for ((label, stored), answer) in letters.iter().zip(&answers) {
-            match answer {
-                b'm' => report.redriven.push(label.id()),
-                b't' => report.refused.push(is_there_already(&stored.letter)),
-                _ => {}
-            }
-        }
-        Ok(())
+        answers.await?.bytes()
     }
 }
 
@@ -142,9 +175,9 @@ fn id(letter: &DeadLetter) -> Option<Bytes> {
     letter.message.as_ref().map(id)
 }
 
-fn is_there_already(letter: &DeadLetter) -> Refusal {
+fn is_there_already(label: &Label) -> Refusal {
     Refusal::AlreadyThere {
-        id: letter.id,
-        origin: letter.origin.clone(),
+        id: label.id(),
+        origin: label.origin.clone(),
     }
 }

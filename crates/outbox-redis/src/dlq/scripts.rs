@@ -14,6 +14,7 @@ macro_rules! script {
         Script::new(concat!(
             $flags,
             include_str!("../scripts/moment.lua"),
+            include_str!("../scripts/seen.lua"),
             include_str!("../scripts/queue/prelude.lua"),
             include_str!("../scripts/queue/back.lua"),
             include_str!("../scripts/queue/groups.lua"),
@@ -33,4 +34,5 @@ pub(super) static MOVE: Script = script!("move", even_when_full);
 pub(super) static READ: Script = script!("read", even_when_full);
 pub(super) static REDRIVE: Script = script!("redrive");
 pub(super) static SEEN: Script = script!("seen", even_when_full);
+pub(super) static SWEEP: Script = script!("sweep", even_when_full);
 pub(super) static UNFILLED: Script = script!("unfilled", even_when_full);

@@ -11,6 +11,7 @@ use crate::link::{Arg, Link, Reply, Script};
 
 static BY_ID: Script = Script::new(concat!(
     include_str!("../scripts/fence.lua"),
+    include_str!("../scripts/seen.lua"),
     include_str!("../scripts/publish.lua")
 ));
 static LOSSES: Script = Script::new(concat!(

@@ -40,6 +40,23 @@ pub struct RedisGroup {
     pub unread: Option<u64>,
 }
 
+/// What came of [`RedisQueue::remove_group`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GroupRemoval {
+    /// It is gone.
+    Removed,
+    /// There is no group of that name.
+    Absent,
+    /// It is there: one of its workers was seen too lately.
+    Seen,
+    /// It is there: its workers hold deliveries, and may be too busy to ask for more.
+    Busy {
+        /// How many deliveries have a lease that has not ended.
+        held: u64,
+    },
+}
+
 impl RedisQueue {
     /// The groups that read the queue, and for how long nobody has seen each of them.
     ///
@@ -52,30 +69,30 @@ impl RedisQueue {
         self.tell("groups", self.list_groups("").await)
     }
 
-    /// Removes the group `name` if none of its workers was seen for `silent_for`, with what is noted
-    /// for it and what it has delayed, so that it keeps nothing any more; whether it is gone. What
-    /// it has not handled, it never will; its quarantine stays. Nothing else ever removes a group.
+    /// Removes the group `name` if none of its workers was seen for `silent_for` or holds anything,
+    /// with what is noted for it and what it has delayed, so that it keeps nothing any more. What it
+    /// has not handled, it never will; its quarantine stays, and the last token that it gave out, so
+    /// that a group of its name gives out none of them again. Nothing else ever removes a group.
     ///
     /// # Errors
     /// [`outbox_core::OutboxError::Backend`] where the server fails.
     ///
     /// # Cancel safety
     /// Safe: it is done or not; repeat it.
-    pub async fn remove_group(&self, name: &str, silent_for: Duration) -> Result<bool> {
+    pub async fn remove_group(&self, name: &str, silent_for: Duration) -> Result<GroupRemoval> {
         let remove = async {
             let store = &self.0.store;
             let parts = Parts::new(&store.keys(&self.0.config.name), name);
             let mut keys = vec![parts.stream(), parts.groups()];
             keys.extend(parts.of_group());
             let args = vec![self.moment(), Arg::from(name), micros(silent_for)];
-            let gone = self.link()?.run(&REMOVE, &keys, args).await?.number()? == 1;
-            Ok(gone)
+            removal(self.link()?.run(&REMOVE, &keys, args).await?)
         };
-        let gone = self.tell("remove group", remove.await)?;
-        if gone && self.0.config.fan_out {
+        let removal = self.tell("remove group", remove.await)?;
+        if removal == GroupRemoval::Removed && self.0.config.fan_out {
             self.trim().await?;
         }
-        Ok(gone)
+        Ok(removal)
     }
 
     /// Notes now and then that this group is there, where others read the queue, too.
@@ -107,6 +124,19 @@ impl RedisQueue {
     fn moment(&self) -> Arg {
         self.0.store.moment(self.0.config.clock.now())
     }
+}
+
+fn removal(reply: Reply) -> Result<GroupRemoval, Fault> {
+    let mut parts = reply.list()?.into_iter();
+    let mut next = || parts.next().ok_or_else(super::dequeue::too_short);
+    Ok(match next()?.text()?.as_str() {
+        "removed" => GroupRemoval::Removed,
+        "seen" => GroupRemoval::Seen,
+        "busy" => GroupRemoval::Busy {
+            held: count_in(next()?)?,
+        },
+        _ => GroupRemoval::Absent,
+    })
 }
 
 fn told(group: &RedisGroup) -> String {

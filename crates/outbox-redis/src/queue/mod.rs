@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use config::RedisQueueConfig;
-pub use groups::RedisGroup;
+pub use groups::{GroupRemoval, RedisGroup};
 use outbox_core::delivery::Quarantined;
 use outbox_core::error::Result;
 use outbox_core::id::WorkerId;

@@ -7,6 +7,7 @@ macro_rules! script {
     ($name:literal) => {
         Script::new(concat!(
             include_str!("../scripts/moment.lua"),
+            include_str!("../scripts/seen.lua"),
             include_str!("../scripts/queue/prelude.lua"),
             include_str!("../scripts/queue/back.lua"),
             include_str!("../scripts/queue/groups.lua"),
@@ -17,6 +18,7 @@ macro_rules! script {
         Script::new(concat!(
             "#!lua flags=allow-oom\n",
             include_str!("../scripts/moment.lua"),
+            include_str!("../scripts/seen.lua"),
             include_str!("../scripts/queue/prelude.lua"),
             include_str!("../scripts/queue/back.lua"),
             include_str!("../scripts/queue/groups.lua"),

@@ -6,72 +6,56 @@
 local high_water, half = tonumber(ARGV[3]), tonumber(ARGV[4])
 local count = (#ARGV - 4) / 2
 
--- Ids are remembered in sets, one for each half of a window, as the queue does that reads the
--- stream: three of them are asked, so that an id is known for one window at least.
 local time = call('TIME')
-local bucket = math.floor((time[1] * 1000000 + time[2]) / half)
-local function seen_in(number)
-    return KEYS[3] .. ':' .. string.format('%.0f', number)
-end
-
+local current = half_of(time[1] * 1000000 + time[2], half)
 if behind then
-    for back = 0, 3 do
-        call('UNLINK', seen_in(bucket - back))
-    end
+    forget_seen(KEYS[3], current)
     marked = generated
 end
 
 local room = math.max(high_water - length, 0)
 local ids, again = {unpack(ARGV, 5, 4 + count)}, nil
-for back = 0, 2 do
-    local key = seen_in(bucket - back)
-    if call('EXISTS', key) == 1 then
-        for i, known in ipairs(call('SMISMEMBER', key, unpack(ids))) do
-            if known == 1 then
-                again = again or {}
-                again[i] = true
-            end
-        end
-    end
-end
-local present = seen_in(bucket)
+meet_seen(KEYS[3], current, ids, function(place)
+    again = again or {}
+    again[place] = true
+end)
 
 local fit, last = 0, marked
 local function add(i)
     last = call('XADD', stream, '*', 'm', ARGV[4 + count + i])
     added = added + 1
 end
--- An id is noted once its message is there: what is refused halfway, as by an access rule, may come
--- twice, and is not lost.
 local plain, met = not again and room >= count, {}
 for i = 1, count do
     plain = plain and not met[ids[i]]
     met[ids[i]] = true
 end
+local new = ids
 if plain then
     for i = 1, count do
         add(i)
     end
-    call('SADD', present, unpack(ids))
     fit = count
 else
     -- Some are known, come twice in the batch, or do not fit.
     local seen = {}
+    new = {}
     for i = 1, count do
         local id = ids[i]
         if not (again and again[i]) and not seen[id] then
             if room <= 0 then break end
             add(i)
-            call('SADD', present, id)
+            new[#new + 1] = id
             room = room - 1
         end
         seen[id] = true
         fit = i
     end
 end
-if fit > 0 then
-    call('PEXPIRE', present, string.format('%.0f', math.ceil(half * 4 / 1000)))
-    call('UNLINK', seen_in(bucket - 3))
+-- Ids are noted once their messages are there: what is refused halfway, as by an access rule, may come
+-- twice, and is not lost.
+if #new > 0 then
+    remember(KEYS[3], current, half, new, 0)
 end
 call('HSET', origin, 'epoch', epoch, 'last', last, 'run', run, 'added', added)
 return {'ok', fit, last}

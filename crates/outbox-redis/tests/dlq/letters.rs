@@ -2,7 +2,7 @@
 
 use outbox_core::ports::Queue;
 use outbox_core::status::HISTORY_LENGTH;
-use outbox_dlq::{Origin, Quarantine, Refusal};
+use outbox_dlq::{Origin, Quarantine, RedriveRequest, Refusal};
 use outbox_redis_harness::{Answer, RedisServer};
 
 use crate::scene::{Scene, Tested, action, messages, now, redrive_all};
@@ -70,6 +70,13 @@ async fn letters_that_somebody_removed_hide_no_others() -> Tested {
     let mut wire = server.wire().await?;
     let quarantine = format!("{KEY}workers:quarantine");
     wire.command(&["XTRIM", &quarantine, "MAXLEN", "3"]).await?;
+    // What nobody can read any more is counted no more, and takes no memory.
+    assert_eq!(scene.whereabouts().await?, (3, 0));
+    for part in ["letters", "order", "names"] {
+        let key = format!("{KEY}workers:{part}");
+        let command = if part == "names" { "HLEN" } else { "ZCARD" };
+        assert_eq!(wire.command(&[command, &key]).await?, Answer::Number(3));
+    }
     assert_eq!(scene.letters().await?.len(), 3);
     let mut request = redrive_all(2);
     let mut redriven = 0;
@@ -82,6 +89,38 @@ async fn letters_that_somebody_removed_hide_no_others() -> Tested {
         }
     }
     assert_eq!((redriven, scene.handle_all().await?.len()), (3, 3));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_audit_keeps_the_last_ten_thousand_actions() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let scene = Scene::at(&server.url()).await?;
+    let mut wire = server.wire().await?;
+    let audit = format!("{KEY}workers:audit");
+    let act = async |number| {
+        let request = RedriveRequest {
+            action: action(number),
+            ..redrive_all(1)
+        };
+        scene.quarantine.redrive(&request).await
+    };
+    for number in 1..=3 {
+        act(number).await?;
+    }
+    wire.command(&["HSET", &audit, "last", "10001"]).await?;
+    for number in [4, 5, 5] {
+        act(number).await?;
+    }
+    let records = scene.quarantine.audit(0, 10).await?;
+    let numbers: Vec<_> = records
+        .iter()
+        .map(|record| (record.number, record.action.id.0))
+        .collect();
+    assert_eq!(numbers, [(10_002, 4), (10_003, 5)]);
+    // Each record with its action, and the first and the last number.
+    let fields = wire.command(&["HLEN", &audit]).await?;
+    assert_eq!(fields, Answer::Number(6));
     Ok(())
 }
 

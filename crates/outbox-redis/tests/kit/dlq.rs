@@ -39,6 +39,7 @@ impl DlqHarness for RedisHarness {
     fn capabilities(&self) -> DlqCapabilities {
         DlqCapabilities {
             outbox: false,
+            high_water: true,
             ..DlqCapabilities::default()
         }
     }
@@ -61,13 +62,14 @@ struct Store {
 impl Store {
     async fn open(&self) -> Result<RedisQueue, BoxError> {
         let store = self.place.store().await?;
-        let config = RedisQueueConfig {
+        let mut config = RedisQueueConfig {
             fan_out: self.fan_out,
             clock: Arc::clone(&self.setup.clock),
             // Moments are made up here, but this is the server's.
             grace: Duration::from_millis(1),
             ..RedisQueueConfig::named("kit")
         };
+        config.high_water = self.setup.high_water.unwrap_or(config.high_water);
         Ok(RedisQueue::open(&store, config).await?)
     }
 

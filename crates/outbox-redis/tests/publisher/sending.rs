@@ -280,6 +280,26 @@ async fn what_a_server_does_not_permit_or_has_no_room_for_costs_no_attempt() -> 
 }
 
 #[tokio::test]
+async fn what_is_refused_before_its_place_is_noted_is_published_once_it_is_permitted() -> Tested {
+    for command in ["setbit", "setrange", "pexpire", "hset"] {
+        let server = RedisServer::start(&[]).await?;
+        let scene = Scene::on(&server, EntryIds::Sequence);
+        let publisher = scene.publisher().await?;
+        assert_eq!(answers(&publisher, &messages([1])).await, ["ok"]);
+        let mut wire = server.wire().await?;
+        for (part, told) in [("-", ["unavailable"; 39]), ("+", ["ok"; 39])] {
+            let rule = format!("{part}{command}");
+            wire.command(&["ACL", "SETUSER", "default", &rule]).await?;
+            let answers = answers(&publisher, &messages(2..=40)).await;
+            assert_eq!(answers, told, "{rule}");
+        }
+        assert!(scene.sequences().await?.into_iter().eq(1..=40), "{command}");
+        assert_eq!(publisher.losses(), 0);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_outbox_is_relayed_in_commit_order() -> Tested {
     for ids in BOTH {
         let scene = Scene::shared(ids).await?;

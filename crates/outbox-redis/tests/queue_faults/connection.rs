@@ -7,8 +7,9 @@ use outbox_core::OutboxError;
 use outbox_core::error::PublishError;
 use outbox_core::ports::{DequeueRequest, Enqueued, Queue};
 use outbox_core::time::{Clock, SystemClock};
-use outbox_redis::{RedisQueue, RedisQueueConfig, RedisStore};
-use outbox_redis_harness::{Answer, Fault, Proxy, RedisServer};
+use outbox_redis::{RedisOptions, RedisQueue, RedisQueueConfig, RedisStore};
+use outbox_redis_harness::{Answer, BoxError, Fault, Proxy, RedisServer, Wire};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::scene::{
@@ -91,6 +92,43 @@ async fn a_dropped_wait_takes_nothing_and_leaves_no_connection() -> Tested {
     );
     // This test's own, the one that all commands share, and one that reads.
     no_more_connections_than(3, &server).await
+}
+
+#[tokio::test]
+async fn more_commands_at_once_than_may_wait_cost_no_connection() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let options = RedisOptions::new(server.url()).max_command_buffer_len(4);
+    let store = RedisStore::open_with(options).await?;
+    let queue = RedisQueue::open(&store, RedisQueueConfig::default()).await?;
+    let mut wire = server.wire().await?;
+    let before = connections(&mut wire).await?;
+    let now = SystemClock.now();
+    let mut all: JoinSet<_> = (0..100)
+        .map(|_| {
+            let queue = queue.clone();
+            async move { queue.stats(now).await }
+        })
+        .collect();
+    let mut refused = 0;
+    while let Some(told) = all.join_next().await {
+        if let Err(error) = told? {
+            assert!(error.is_transient(), "{error}");
+            assert!(error.to_string().contains("in-flight"), "{error}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 0, "all could wait");
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(connections(&mut wire).await?, before);
+    Ok(())
+}
+
+/// The numbers of the server's clients.
+async fn connections(wire: &mut Wire) -> Result<BTreeSet<String>, BoxError> {
+    let list = wire.command(&["CLIENT", "LIST"]).await?.text();
+    let list = list.unwrap_or_default();
+    let first = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    Ok(list.lines().map(first).collect())
 }
 
 #[tokio::test]

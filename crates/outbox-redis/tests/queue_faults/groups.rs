@@ -5,14 +5,17 @@ use std::time::Duration;
 use outbox_core::error::OutboxError;
 use outbox_core::ports::{DeliveryOutcome, Health, HealthCheck, Queue};
 use outbox_core::time::{Clock, SystemClock};
-use outbox_redis::{RedisQueue, RedisQueueConfig};
+use outbox_redis::{GroupRemoval, RedisQueue, RedisQueueConfig};
 use outbox_redis_harness::{Answer, BoxError, RedisServer, Wire};
+use tokio::time::sleep;
 
 use crate::scene::{
-    STREAM, Tested, enqueue_all, handle_all, messages, queue_with, request, settlements, worker,
+    LEASE, STREAM, Tested, enqueue_all, handle_all, messages, queue_with, request, settlements,
+    worker,
 };
 
 const GROUPS: &str = "outbox:{tasks}:groups";
+const BLUE_COUNTS: &str = "outbox:{tasks}:blue:counts";
 const HOUR: Duration = Duration::from_hours(1);
 
 fn group(name: &str) -> RedisQueueConfig {
@@ -45,6 +48,10 @@ async fn silence(wire: &mut Wire, name: &str) -> Tested {
     );
     wire.command(&["HSET", GROUPS, name, &since]).await?;
     Ok(())
+}
+
+fn texts(list: Answer) -> Vec<String> {
+    list.list().iter().filter_map(Answer::text).collect()
 }
 
 #[tokio::test]
@@ -86,18 +93,50 @@ async fn a_removed_group_keeps_nothing_and_one_that_lives_is_not_removed() -> Te
     handle_all(&red).await?;
     let mut wire = server.wire().await?;
     assert_eq!(wire.command(&["XLEN", STREAM]).await?, Answer::Number(100));
-    assert!(!red.remove_group("blue", HOUR).await?, "it was just seen");
+    assert_eq!(red.remove_group("blue", HOUR).await?, GroupRemoval::Seen);
     silence(&mut wire, "blue").await?;
-    assert!(red.remove_group("blue", HOUR).await?);
+    sleep(LEASE).await;
+    assert_eq!(red.remove_group("blue", HOUR).await?, GroupRemoval::Removed);
     assert_eq!(wire.command(&["XLEN", STREAM]).await?, Answer::Number(0));
-    assert_eq!(
-        wire.command(&["KEYS", "*blue*"]).await?,
-        Answer::List(Vec::new())
-    );
+    // But the last token, so that none is ever given twice.
+    let left = wire.command(&["KEYS", "*blue*"]).await?;
+    assert_eq!(texts(left), [BLUE_COUNTS]);
+    let counts = wire.command(&["HGETALL", BLUE_COUNTS]).await?;
+    assert_eq!(texts(counts), ["token", "1"]);
     assert_eq!(red.groups().await?.len(), 1);
-    assert!(!red.remove_group("blue", HOUR).await?, "it is gone already");
+    assert_eq!(red.remove_group("blue", HOUR).await?, GroupRemoval::Absent);
     enqueue_all(&red, &messages(100..110)).await?;
     assert_eq!(handle_all(&red).await?.len(), 10);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_group_whose_workers_are_all_busy_is_not_removed_and_no_token_comes_twice() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let (red, blue) = two(&server).await?;
+    enqueue_all(&red, &messages(0..3)).await?;
+    let mut wire = server.wire().await?;
+    // They have not asked for more since they took these.
+    let held = blue
+        .dequeue(&request(worker(), Duration::ZERO))
+        .await?
+        .deliveries;
+    silence(&mut wire, "blue").await?;
+    let busy = GroupRemoval::Busy { held: 3 };
+    assert_eq!(red.remove_group("blue", HOUR).await?, busy);
+    let done = settlements(&held[..2], &DeliveryOutcome::Done);
+    let report = blue.settle(&done, SystemClock.now()).await?;
+    assert_eq!(report.lost, [0; 0]);
+    let busy = GroupRemoval::Busy { held: 1 };
+    assert_eq!(red.remove_group("blue", HOUR).await?, busy);
+    sleep(LEASE).await;
+    assert_eq!(red.remove_group("blue", HOUR).await?, GroupRemoval::Removed);
+    let blue = queue_with(&server.url(), group("blue")).await?;
+    let again = blue
+        .dequeue(&request(worker(), Duration::ZERO))
+        .await?
+        .deliveries;
+    assert!(again[0].receipt.token > held[0].receipt.token);
     Ok(())
 }
 
@@ -117,7 +156,8 @@ async fn a_group_that_others_made_counts_from_when_it_was_met() -> Tested {
         red.check(SystemClock.now()).await,
         Health::Degraded(_)
     ));
-    assert!(red.remove_group("stray", HOUR).await?);
+    let removed = red.remove_group("stray", HOUR).await?;
+    assert_eq!(removed, GroupRemoval::Removed);
     assert_eq!(red.check(SystemClock.now()).await, Health::Healthy);
     let noted = wire.command(&["HKEYS", GROUPS]).await?.list();
     assert_eq!(noted.len(), 1, "{noted:?}");

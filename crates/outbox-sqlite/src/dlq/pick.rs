@@ -21,6 +21,9 @@ pub(super) fn meant(start: &str, filter: &Filter) -> QueryBuilder<Sqlite> {
         query.push(" AND entry IN (SELECT value FROM json_each(");
         query.push_bind(jsonb::integers(ids)).push("))");
     }
+    if let Some(last) = filter.up_to {
+        query.push(" AND entry <= ").push_bind(bounded(last.0));
+    }
     let texts = [
         ("origin", filter.origin.as_ref().map(ToString::to_string)),
         ("topic", filter.topic.clone()),
@@ -126,6 +129,18 @@ pub(super) async fn page(
     })
 }
 
+/// A number as SQLite has them; the greatest where it is greater.
+fn bounded(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The number of the newest.
+pub(super) async fn last(connection: &mut SqliteConnection) -> Result<Option<LetterId>, Fault> {
+    let row = sqlx::query("SELECT max(entry) FROM outbox_quarantine");
+    let last: Option<i64> = row.fetch_one(connection).await?.try_get(0)?;
+    Ok(last.map(|entry| LetterId(entry.unsigned_abs())))
+}
+
 /// One more than was asked for, to know whether there is more.
 fn bound(max: usize) -> i64 {
     i64::try_from(max).unwrap_or(i64::MAX - 1) + 1
@@ -150,8 +165,8 @@ pub(super) async fn in_order(
     if let Some(after) = after {
         query.push(" AND (origin, ifnull(place, seq), entry) > (");
         query.push_bind(after.origin.to_string()).push(", ");
-        query.push_bind(after.position.cast_signed()).push(", ");
-        query.push_bind(after.id.0.cast_signed()).push(")");
+        query.push_bind(bounded(after.position)).push(", ");
+        query.push_bind(bounded(after.id.0)).push(")");
     }
     query.push(" ORDER BY origin, ifnull(place, seq), entry LIMIT ");
     query.push_bind(bound(max));

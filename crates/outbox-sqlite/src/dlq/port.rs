@@ -3,8 +3,8 @@ use outbox_core::error::Result;
 use outbox_core::time::Timestamp;
 use outbox_dlq::{
     Action, ActionKind, AuditRecord, CountRequest, Counts, DeadLetter, DiscardReport,
-    DiscardRequest, DlqEntry, Filter, ImportReport, Listing, Move, Page, Quarantine, RedriveReport,
-    RedriveRequest,
+    DiscardRequest, DlqEntry, Filter, ImportReport, LetterId, Listing, Move, Page, Quarantine,
+    RedriveReport, RedriveRequest,
 };
 use sqlx::Row;
 
@@ -61,6 +61,13 @@ impl SqliteQuarantine {
         let listing = pick::page(reader.connection(), filter, page).await?;
         reader.finish();
         Ok(listing)
+    }
+
+    async fn newest(&self) -> Result<Option<LetterId>, Fault> {
+        let mut reader = self.store.reader().await?;
+        let last = pick::last(reader.connection()).await?;
+        reader.finish();
+        Ok(last)
     }
 
     async fn send_back(&self, request: &RedriveRequest) -> Result<RedriveReport, Fault> {
@@ -128,6 +135,11 @@ impl Quarantine for SqliteQuarantine {
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing> {
         let listing = self.page(filter, page).await;
         listing.at(&self.store, "list dead letters")
+    }
+
+    async fn last(&self) -> Result<Option<LetterId>> {
+        let last = self.newest().await;
+        last.at(&self.store, "find the last dead letter")
     }
 
     async fn redrive(&self, request: &RedriveRequest) -> Result<RedriveReport> {

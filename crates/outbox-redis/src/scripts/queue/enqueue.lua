@@ -12,32 +12,11 @@ for place = 1, #ARGV - FRAMES do
   met[id] = true
 end
 
--- Ids are remembered in sets, one for each half of a window: three of them are asked, so that an
--- id is known for one window at least and for one and a half at most.
-local bucket = math.floor(NOW / half)
-local function seen_in(number)
-  return SEEN .. ':' .. digits(number)
-end
-local known = {}
-for back = 0, 2 do
-  local seen = seen_in(bucket - back)
-  if redis.call('EXISTS', seen) == 1 then
-    for place, member in ipairs(redis.call('SMISMEMBER', seen, unpack(ids))) do
-      if member == 1 then
-        known[place], all_new = true, false
-      end
-    end
-  end
-end
-
-local function find_room()
-  return high_water - redis.call('XLEN', STREAM) - redis.call('ZCARD', DELAYED)
-end
-local room = find_room()
-if room < #ids and ARGV[5] == '1' and redis.call('EXISTS', STREAM) == 1 then
-  trim()
-  room = find_room()
-end
+local current, known = half_of(NOW, half), {}
+meet_seen(SEEN, current, ids, function(place)
+  known[place], all_new = true, false
+end)
+local room = room_for(#ids, high_water, ARGV[5] == '1')
 
 local function add(place)
   -- The server's own moment stands in the entry's id.
@@ -80,10 +59,6 @@ else
 end
 
 if #added > 0 then
-  local seen = seen_in(bucket)
-  redis.call('SADD', seen, unpack(added))
-  redis.call('PEXPIRE', seen, digits(math.ceil(half * 4 / 1000) + LATER))
-  -- Big sets are to go without stopping the server, which their expiry might.
-  redis.call('UNLINK', seen_in(bucket - 3))
+  remember(SEEN, current, half, added, LATER)
 end
 return answers

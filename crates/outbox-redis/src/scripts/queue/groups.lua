@@ -36,3 +36,15 @@ local function trim()
   end
   return low and redis.call('XTRIM', STREAM, 'MINID', low) or 0
 end
+
+-- How many entries fit below the high-water mark. Where they stay for other groups and not all that
+-- are wanted fit, what every group has settled is removed first.
+local function room_for(wanted, high_water, stays)
+  local function room()
+    return high_water - redis.call('XLEN', STREAM) - redis.call('ZCARD', DELAYED)
+  end
+  if stays and room() < wanted and redis.call('EXISTS', STREAM) == 1 then
+    trim()
+  end
+  return room()
+end

@@ -12,10 +12,7 @@ if made.err then
   return made
 end
 if ARGV[4] == '1' then
-  local bucket = math.floor(NOW / tonumber(ARGV[3]))
-  for back = 0, 3 do
-    redis.call('UNLINK', SEEN .. ':' .. digits(bucket - back))
-  end
+  forget_seen(SEEN, half_of(NOW, tonumber(ARGV[3])))
 end
 local token = redis.call('HGET', COUNTS, 'token')
 redis.call('DEL', HELD, HOLDS, COUNTS)

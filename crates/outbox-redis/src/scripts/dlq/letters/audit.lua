@@ -1,7 +1,8 @@
 -- Answers records of the audit.
 -- ARGV: group, now, behind which number, the most
 local last = tonumber(redis.call('HGET', AUDIT, 'last') or 0)
-local records, number = {}, tonumber(ARGV[3]) + 1
+local first = tonumber(redis.call('HGET', AUDIT, 'first') or 1)
+local records, number = {}, math.max(tonumber(ARGV[3]) + 1, first)
 while number <= last and #records < tonumber(ARGV[4]) do
   local step = redis.call('HGET', AUDIT, digits(number))
   if step then

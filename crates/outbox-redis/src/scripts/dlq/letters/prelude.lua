@@ -51,6 +51,33 @@ local function forget_letter(line, line_in_order, name)
   end
 end
 
+-- Whether the message of a letter was enqueued once more since the letter's own entry was: its id is
+-- in a later set than that entry's moment is in. Of what came from elsewhere no entry was here.
+local function came_again(record, half)
+  local own, again = not record.i and half_of(tonumber(record.t), half), false
+  meet_seen(SEEN, half_of(NOW, half), {id_in(record.m)}, function(_, number)
+    again = again or not own or number > own
+  end)
+  return again
+end
+
+-- How many actions the audit keeps, the last ones, and about how many it forgets at once.
+local ACTIONS, OLD = 10000, 100
+
+local function forget_old_actions(last)
+  local first = tonumber(redis.call('HGET', AUDIT, 'first') or 1)
+  local to = math.min(last - ACTIONS, first + OLD)
+  for number = first, to do
+    local step = redis.call('HGET', AUDIT, digits(number))
+    if step then
+      redis.call('HDEL', AUDIT, digits(number), 'a' .. cmsgpack.unpack(step)[2])
+    end
+  end
+  if to >= first then
+    redis.call('HSET', AUDIT, 'first', digits(to + 1))
+  end
+end
+
 -- Records a step of an action, told from a place in ARGV on: kind, action, by, reason, what, when.
 local LETTERS_SO_FAR, ENDED_AT = 6, 8
 local function record_step(place, letters)
@@ -64,6 +91,7 @@ local function record_step(place, letters)
     number = digits(redis.call('HINCRBY', AUDIT, 'last', 1))
     step = {ARGV[place], ARGV[place + 1], ARGV[place + 2], ARGV[place + 3], ARGV[place + 4], letters, at, at}
     redis.call('HSET', AUDIT, known, number)
+    forget_old_actions(tonumber(number))
   end
   redis.call('HSET', AUDIT, number, cmsgpack.pack(step))
 end

@@ -1,8 +1,10 @@
 -- Answers dead letters that the indexes do not know yet.
 -- ARGV: group, now, the most
--- Answers up to which letter they know all, the next ones, and whether there are more.
+-- Answers up to which letter they know all, the next ones, and, where there are none, how many letters
+-- they know that are not here any more.
 local filled, found = redis.call('GET', FILLED) or '0-0', {}
-local next = meet_entries(QUARANTINE, '(' .. filled, '+', tonumber(ARGV[3]), function(entry)
+meet_entries(QUARANTINE, '(' .. filled, '+', tonumber(ARGV[3]), function(entry)
   found[#found + 1] = entry
 end)
-return {filled, found, next == '' and 0 or 1}
+local gone = redis.call('ZCARD', LETTERS) - redis.call('XLEN', QUARANTINE)
+return {filled, found, gone}
