@@ -100,6 +100,23 @@ async fn a_fresh_message_without_a_key_does_not_wait_for_the_end_of_a_backlog() 
 }
 
 #[tokio::test]
+async fn a_fresh_message_is_found_behind_many_keyed_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = outbox(&folder, 1).await;
+    append(&outbox, &backlog(1_000)).await;
+    for _ in 0..12 {
+        let leased = claim(&outbox, now()).await;
+        settle_all(&outbox, &leased, Outcome::Published, now()).await;
+    }
+    let keyed = vec![NewMessage::new("fresh", "x").ordering_key("key 0"); 10 * MAX];
+    append(&outbox, &keyed).await;
+    let ids = append(&outbox, &[NewMessage::new("fresh", "x")]).await;
+    let took = claims_until(&outbox, ids[0], now()).await;
+    // One look goes through the keyed ones of four claims.
+    assert!(took <= 3 * SOON, "{took} claims");
+}
+
+#[tokio::test]
 async fn a_backlog_that_waited_for_its_destination_holds_up_no_fresh_message() {
     let folder = tempfile::tempdir().unwrap();
     let outbox = outbox(&folder, 1).await;

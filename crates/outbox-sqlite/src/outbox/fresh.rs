@@ -2,7 +2,8 @@
 //! were appended since do not wait for its end.
 //!
 //! A keyed row stays in line: whether an earlier one of its key is in the backlog is known only once
-//! that has been read.
+//! that has been read. So that many of them cost a claim no more than a few do, a look goes through a
+//! stated number of ready rows, and the next one begins where it ended.
 
 use futures_util::TryStreamExt;
 use outbox_core::ports::ClaimRequest;
@@ -28,7 +29,7 @@ struct Turn {
 /// What a look at the fresh rows finds.
 struct Seen {
     pulse: Pulse,
-    /// The last row that there is.
+    /// The last row that was looked at.
     last: i64,
     rows: Vec<Found>,
 }
@@ -99,13 +100,74 @@ async fn look(connection: &mut SqliteConnection, turn: Turn, max: usize) -> Resu
     })
 }
 
+/// The last row that a look behind $1 for $2 rows goes to: it has four ready rows for each, or all.
+macro_rules! end {
+    () => {
+        "ifnull((SELECT seq FROM outbox_messages WHERE state = 0 AND seq > $1 \
+            ORDER BY seq LIMIT 1 OFFSET 4 * $2 - 1), \
+            (SELECT ifnull(max(seq), 0) FROM outbox_messages))"
+    };
+}
+
 /// The pulse, the last row, and the fresh rows that are plain: those that are not stay in line.
 pub(super) const LOOK: &str = concat!(
     pulse::pulse!(),
-    "; SELECT ifnull(max(seq), 0) FROM outbox_messages; ",
+    "; SELECT ",
+    end!(),
+    "; ",
     read::glued!(
-        "seq > $1 AND ordering_key IS NULL AND attempts = 0 AND length(body) <= 8192",
+        concat!(
+            "seq > $1 AND seq <= ",
+            end!(),
+            " AND ordering_key IS NULL AND attempts = 0 AND length(body) <= 8192"
+        ),
         "0",
         "0"
     )
 );
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use outbox_core::message::NewMessage;
+    use outbox_core::ports::Outbox;
+
+    use super::*;
+    use crate::SqliteOutbox;
+
+    /// How many steps SQLite takes for one look for ten rows.
+    async fn steps(connection: &mut SqliteConnection) -> usize {
+        let steps = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&steps);
+        let count = move || counted.fetch_add(1, Ordering::Relaxed) < usize::MAX;
+        let mut handle = connection.lock_handle().await.unwrap();
+        handle.set_progress_handler(1, count);
+        drop(handle);
+        let turn = Turn {
+            epoch: 0,
+            behind: 0,
+        };
+        let seen = look(connection, turn, 10).await.unwrap();
+        assert_eq!((seen.rows.len(), seen.last), (0, 40));
+        steps.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test]
+    async fn a_look_goes_through_so_many_keyed_rows_however_many_there_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path().join("outbox.db")).await;
+        let store = store.unwrap();
+        let outbox = SqliteOutbox::on(&store);
+        let mut reader = store.reader().await.unwrap();
+        let mut taken = Vec::new();
+        for more in [100, 100, 2_000] {
+            let keyed = NewMessage::new("t", "x").ordering_key("blocked");
+            outbox.append(&vec![keyed; more]).await.unwrap();
+            taken.push(steps(reader.connection()).await);
+        }
+        // The first one reads the schema, too.
+        assert_eq!(taken[1], taken[2]);
+    }
+}
