@@ -34,6 +34,18 @@ struct Seen {
     rows: Vec<Found>,
 }
 
+impl Seen {
+    /// Up to which row nothing is left to be seen, where `max` rows were asked for.
+    fn end(&self, max: usize) -> i64 {
+        let last_row = self.rows.last().map_or(0, |row| row.seq);
+        if self.rows.len() == max {
+            return last_row;
+        }
+        // One that was appended between the two statements is behind the last.
+        self.last.max(last_row)
+    }
+}
+
 /// Claims fresh rows where it is their turn; `None` where it is not, or there are none.
 pub(super) async fn claim(
     store: &SqliteStore,
@@ -50,11 +62,7 @@ pub(super) async fn claim(
     if !ours || !lease::make_last(store, shared, request, &seen.pulse).await? {
         return Ok(None);
     }
-    let full = seen.rows.len() == request.max;
-    let end = match seen.rows.last() {
-        Some(row) if full => row.seq,
-        _ => seen.last,
-    };
+    let end = seen.end(request.max);
     let gathering = Gathering {
         store,
         shared,
@@ -137,6 +145,17 @@ mod tests {
     use super::*;
     use crate::SqliteOutbox;
 
+    const FIRST: Turn = Turn {
+        epoch: 0,
+        behind: 0,
+    };
+
+    async fn outbox() -> (SqliteOutbox, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = SqliteOutbox::open(folder.path().join("outbox.db")).await;
+        (outbox.unwrap(), folder)
+    }
+
     /// How many steps SQLite takes for one look for ten rows.
     async fn steps(connection: &mut SqliteConnection) -> usize {
         let steps = Arc::new(AtomicUsize::new(0));
@@ -145,22 +164,27 @@ mod tests {
         let mut handle = connection.lock_handle().await.unwrap();
         handle.set_progress_handler(1, count);
         drop(handle);
-        let turn = Turn {
-            epoch: 0,
-            behind: 0,
-        };
-        let seen = look(connection, turn, 10).await.unwrap();
+        let seen = look(connection, FIRST, 10).await.unwrap();
         assert_eq!((seen.rows.len(), seen.last), (0, 40));
         steps.load(Ordering::Relaxed)
     }
 
     #[tokio::test]
+    async fn a_row_that_is_appended_in_the_middle_of_a_look_is_seen_once() {
+        let (outbox, _folder) = outbox().await;
+        let messages = vec![NewMessage::new("t", "x"); 5];
+        outbox.append(&messages).await.unwrap();
+        let mut reader = outbox.store().reader().await.unwrap();
+        let mut seen = look(reader.connection(), FIRST, 10).await.unwrap();
+        // As it is where the fifth comes between its statements.
+        seen.last = 4;
+        assert_eq!((seen.end(10), seen.end(5)), (5, 5));
+    }
+
+    #[tokio::test]
     async fn a_look_goes_through_so_many_keyed_rows_however_many_there_are() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(folder.path().join("outbox.db")).await;
-        let store = store.unwrap();
-        let outbox = SqliteOutbox::on(&store);
-        let mut reader = store.reader().await.unwrap();
+        let (outbox, _folder) = outbox().await;
+        let mut reader = outbox.store().reader().await.unwrap();
         let mut taken = Vec::new();
         for more in [100, 100, 2_000] {
             let keyed = NewMessage::new("t", "x").ordering_key("blocked");
