@@ -136,14 +136,12 @@ pub(super) const LOOK: &str = concat!(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use outbox_core::message::NewMessage;
     use outbox_core::ports::Outbox;
 
     use super::*;
     use crate::SqliteOutbox;
+    use crate::plan::steps_taken;
 
     const FIRST: Turn = Turn {
         epoch: 0,
@@ -154,19 +152,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let outbox = SqliteOutbox::open(folder.path().join("outbox.db")).await;
         (outbox.unwrap(), folder)
-    }
-
-    /// How many steps SQLite takes for one look for ten rows.
-    async fn steps(connection: &mut SqliteConnection) -> usize {
-        let steps = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&steps);
-        let count = move || counted.fetch_add(1, Ordering::Relaxed) < usize::MAX;
-        let mut handle = connection.lock_handle().await.unwrap();
-        handle.set_progress_handler(1, count);
-        drop(handle);
-        let seen = look(connection, FIRST, 10).await.unwrap();
-        assert_eq!((seen.rows.len(), seen.last), (0, 40));
-        steps.load(Ordering::Relaxed)
     }
 
     #[tokio::test]
@@ -189,7 +174,11 @@ mod tests {
         for more in [100, 100, 2_000] {
             let keyed = NewMessage::new("t", "x").ordering_key("blocked");
             outbox.append(&vec![keyed; more]).await.unwrap();
-            taken.push(steps(reader.connection()).await);
+            let look = async |connection: &mut SqliteConnection| {
+                let seen = look(connection, FIRST, 10).await.unwrap();
+                assert_eq!((seen.rows.len(), seen.last), (0, 40));
+            };
+            taken.push(steps_taken(reader.connection(), look).await);
         }
         // The first one reads the schema, too.
         assert_eq!(taken[1], taken[2]);
