@@ -30,8 +30,36 @@ ada discard: 6 (unknown customer)
 -- 30 bulk orders arrived, each customer's in order
 ";
 
+/// The story of a worker: it tries again and rejects where a relay fails and is refused, and what it
+/// tries again goes to the end.
+#[cfg(feature = "redis")]
+fn story_of_a_queue() -> String {
+    let words = [
+        ("failed of", "retry of"),
+        ("refused of", "reject of"),
+        ("from outbox", "from queue"),
+        ("each customer's in order", "each once"),
+    ];
+    let replace = |story: String, (of_outbox, of_queue)| story.replace(of_outbox, of_queue);
+    words.into_iter().fold(STORY.to_owned(), replace)
+}
+
 #[tokio::test]
 async fn poison_and_outage_are_told_apart_mended_and_sent_back_in_order() {
     let finished = Program::new("dlq_operator").run().await.expect(0);
     assert_eq!(finished.told, STORY);
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn what_a_queue_on_redis_gave_up_is_counted_mended_and_sent_back() {
+    let shared = outbox_redis_harness::Shared::start().await.unwrap();
+    let entropy = outbox::id::Entropy::from_system();
+    let prefix = format!("operator-{:x}", entropy.next_u64());
+    for _ in 0..2 {
+        let program = Program::new("dlq_operator").with("--redis", shared.url());
+        let program = program.env("OUTBOX_REDIS_PREFIX", &prefix);
+        let finished = program.run().await.expect(0);
+        assert_eq!(finished.told, story_of_a_queue());
+    }
 }

@@ -38,6 +38,9 @@ impl Embedded {
         if let Some(timeout) = env.busy_timeout {
             options = options.busy_timeout(timeout);
         }
+        if let Some(percent) = env.background_share {
+            options = options.background_share(percent);
+        }
         let store = SqliteStore::open_with(options).await?;
         let outbox = SqliteOutbox::on(&store);
         Ok(Self {

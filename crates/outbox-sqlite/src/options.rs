@@ -125,9 +125,10 @@ impl SqliteOptions {
     /// write too; 5 by default, from 1 to 100.
     ///
     /// That is what drains the heap of dead letters, quarantines, redrives, discards and imports them,
-    /// and what purges a queue's memory of ids. It goes in short transactions. Where somebody else
-    /// wrote within the last 100 ms, each is followed by a rest in proportion to what it took, of 1 s at
-    /// most; alone they never rest. What other processes write is not seen: set a rate there.
+    /// what writes down by what they are counted, and what purges a queue's memory of ids. It goes in
+    /// short transactions. Where somebody else wrote within the last 100 ms, each is followed by a rest
+    /// in proportion to what it took, of 1 s at most; alone they never rest. What other processes write
+    /// is not seen: set a rate there.
     pub fn background_share(mut self, percent: u8) -> Self {
         self.background_share = percent.clamp(1, 100);
         self

@@ -1,5 +1,8 @@
 //! What SQLite means to do for a statement, so that a test can hold it to a cost.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use sqlx::{Connection, Row, SqliteConnection};
 
 /// Fails where one of `statements` goes through the whole of a table of ours: its cost would grow
@@ -26,6 +29,21 @@ pub(crate) async fn steps(sql: &str) -> Vec<String> {
     let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
     let steps = sqlx::query(explain).fetch_all(&mut connection).await;
     steps.unwrap().iter().map(|step| step.get(3)).collect()
+}
+
+/// How many steps SQLite takes while `work` is done on `connection`.
+pub(crate) async fn steps_taken(
+    connection: &mut SqliteConnection,
+    work: impl AsyncFnOnce(&mut SqliteConnection),
+) -> usize {
+    let steps = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&steps);
+    let count = move || counted.fetch_add(1, Ordering::Relaxed) < usize::MAX;
+    let mut handle = connection.lock_handle().await.unwrap();
+    handle.set_progress_handler(1, count);
+    drop(handle);
+    work(connection).await;
+    steps.load(Ordering::Relaxed)
 }
 
 /// Whether a step goes through the whole of a table. A subquery, a list that is bound, and the topics

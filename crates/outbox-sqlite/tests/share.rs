@@ -1,5 +1,5 @@
-//! Fresh messages beside a backlog: those without a key do not wait for its end, keys keep their
-//! order, and none is handed out twice or passed over.
+//! Fresh messages beside a backlog: those without a key do not wait for its end, nor where they come
+//! back, keys keep their order, and none is handed out twice or passed over.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,6 +97,72 @@ async fn a_fresh_message_without_a_key_does_not_wait_for_the_end_of_a_backlog() 
         took >= 80,
         "it overtook the backlog of its key: {took} claims"
     );
+}
+
+#[tokio::test]
+async fn a_fresh_message_is_found_behind_many_keyed_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = outbox(&folder, 1).await;
+    append(&outbox, &backlog(1_000)).await;
+    for _ in 0..12 {
+        let leased = claim(&outbox, now()).await;
+        settle_all(&outbox, &leased, Outcome::Published, now()).await;
+    }
+    let keyed = vec![NewMessage::new("fresh", "x").ordering_key("key 0"); 10 * MAX];
+    append(&outbox, &keyed).await;
+    let ids = append(&outbox, &[NewMessage::new("fresh", "x")]).await;
+    let took = claims_until(&outbox, ids[0], now()).await;
+    // One look goes through the keyed ones of four claims.
+    assert!(took <= 3 * SOON, "{took} claims");
+}
+
+/// The outcomes by which a message comes back after one second, and at once.
+fn ways_back(at: Timestamp) -> [Outcome; 3] {
+    let due_at = at + Duration::from_secs(1);
+    let failure = AttemptRecord {
+        at,
+        duration: Duration::ZERO,
+        kind: "failed".to_owned(),
+        error: "it did not work".to_owned(),
+    };
+    let on_failure = OnFailure::BlockKey;
+    let retry = Outcome::Retry {
+        due_at,
+        failure,
+        on_failure,
+    };
+    [retry, Outcome::Hold { until: due_at }, Outcome::Release]
+}
+
+#[tokio::test]
+async fn a_fresh_message_that_comes_back_does_not_go_behind_the_backlog() {
+    let (at, later) = (now(), now() + Duration::from_secs(1));
+    for outcome in ways_back(at) {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = outbox(&folder, 1).await;
+        append(&outbox, &backlog(1_000)).await;
+        for _ in 0..12 {
+            let leased = claim(&outbox, at).await;
+            settle_all(&outbox, &leased, Outcome::Published, at).await;
+        }
+        let ids = append(&outbox, &[NewMessage::new("fresh", "x")]).await;
+        let leased = loop {
+            let leased = claim(&outbox, at).await;
+            if leased.iter().any(|one| one.message.id == ids[0]) {
+                break leased;
+            }
+            settle_all(&outbox, &leased, Outcome::Published, at).await;
+        };
+        settle_all(&outbox, &leased, outcome.clone(), at).await;
+        let took = claims_until(&outbox, ids[0], later).await;
+        assert!(took <= SOON, "{took} claims after {outcome:?}");
+        // The rest of the backlog comes, and the message no second time.
+        for _ in took..100 {
+            let leased = claim(&outbox, later).await;
+            settle_all(&outbox, &leased, Outcome::Published, later).await;
+        }
+        assert_eq!(outbox.stats(later).await.unwrap().unsent(), 0);
+    }
 }
 
 #[tokio::test]

@@ -77,6 +77,20 @@ fn every_problem_is_told_at_once_by_the_variables_name() {
 }
 
 #[test]
+fn a_share_is_none_that_is_nothing_or_more_than_all() {
+    for share in ["0", "101", "256", "5%", "-1", "half"] {
+        let told = problems(&[("OUTBOX_BACKGROUND_SHARE", share), ("OUTBOX_LEASE", "5")]);
+        let problem = "is not a whole number from 1 to 100";
+        let expected = format!("OUTBOX_BACKGROUND_SHARE: `{share}` {problem}");
+        assert_eq!((told.len(), &told[0]), (2, &expected));
+    }
+    for share in [1, 100] {
+        let env = read(&[("OUTBOX_BACKGROUND_SHARE", &share.to_string())]);
+        assert_eq!(env.unwrap().background_share, Some(share));
+    }
+}
+
+#[test]
 fn an_application_may_have_variables_of_its_own() {
     let pairs = [
         ("OUTBOX_CITIES", "cities.csv"),
@@ -266,6 +280,7 @@ fn settings_for_the_pace_of_one_reach_that_one() {
         ("OUTBOX_CIRCUIT_BREAKER_ENABLED", "off"),
         ("OUTBOX_KEEP_PUBLISHED", "on"),
         ("OUTBOX_BUSY_TIMEOUT", "7s"),
+        ("OUTBOX_BACKGROUND_SHARE", "20"),
     ])
     .unwrap();
     let (relay, worker) = (env.relay(), env.worker());
@@ -279,6 +294,7 @@ fn settings_for_the_pace_of_one_reach_that_one() {
     assert_eq!(env.consumer().breaker, None);
     assert_eq!(env.keep_published, Some(true));
     assert_eq!(env.busy_timeout, Some(Duration::from_secs(7)));
+    assert_eq!(env.background_share, Some(20));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::letter::fingerprint;
+use crate::connect::Role;
 use crate::error::Fault;
 use crate::quarantine::json;
 use crate::store::SqliteStore;
@@ -31,7 +32,7 @@ pub(super) async fn fill(store: &SqliteStore) -> Result<(), Fault> {
             return Ok(());
         }
         // What a loss of power undoes is worked out again.
-        let mut writer = store.swift_writer().await?;
+        let mut writer = store.background_writer(Role::Swift).await?;
         let fill = sqlx::query(FILL).bind(json(&found)?);
         fill.execute(writer.connection()).await?;
         writer.finish();

@@ -143,7 +143,7 @@ pub(super) async fn last(connection: &mut SqliteConnection) -> Result<Option<Let
 
 /// One more than was asked for, to know whether there is more.
 fn bound(max: usize) -> i64 {
-    i64::try_from(max).unwrap_or(i64::MAX - 1) + 1
+    i64::try_from(max).unwrap_or(i64::MAX).saturating_add(1)
 }
 
 /// The next of `filter` behind `after`, in the order in which they stood in what they left.
@@ -214,7 +214,45 @@ pub(super) const REMOVE: &str =
 
 #[cfg(test)]
 mod tests {
+    use sqlx::Connection;
+
     use super::*;
+    use crate::plan::steps_taken;
+
+    async fn bury(connection: &mut SqliteConnection, count: i64) {
+        let bury = "INSERT INTO outbox_quarantine (origin, seq, epoch, attempts, first_failed_at, \
+                last_failed_at, error_kind, error, quarantined_at) \
+            SELECT 'outbox', key, 1, 1, 0, 0, 'failed', 'no', 0 FROM json_each($1)";
+        let rows = jsonb::integers(0..count);
+        let bury = sqlx::query(bury).bind(rows);
+        bury.execute(connection).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_page_reads_no_more_letters_than_it_has_room_for() {
+        let mut connection = SqliteConnection::connect(":memory:").await.unwrap();
+        let schema = sqlx::AssertSqlSafe(crate::schema_sql());
+        let schema = sqlx::raw_sql(schema).execute(&mut connection);
+        schema.await.unwrap();
+        let mut taken = Vec::new();
+        for more in [20, 20, 2_000] {
+            bury(&mut connection, more).await;
+            let look = async |connection: &mut SqliteConnection| {
+                let listing = page(connection, &Filter::default(), Page::first(10)).await;
+                assert_eq!(listing.unwrap().letters.len(), 10);
+            };
+            taken.push(steps_taken(&mut connection, look).await);
+        }
+        // The first one reads the schema, too.
+        assert_eq!(taken[1], taken[2]);
+    }
+
+    #[test]
+    fn a_bound_has_an_end() {
+        for max in [usize::MAX, i64::MAX as usize] {
+            assert_eq!(bound(max), i64::MAX);
+        }
+    }
 
     #[test]
     fn a_page_is_bounded_in_rows_and_in_bytes() {

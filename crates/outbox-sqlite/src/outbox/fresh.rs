@@ -2,7 +2,8 @@
 //! were appended since do not wait for its end.
 //!
 //! A keyed row stays in line: whether an earlier one of its key is in the backlog is known only once
-//! that has been read.
+//! that has been read. So that many of them cost a claim no more than a few do, a look goes through a
+//! stated number of ready rows, and the next one begins where it ended.
 
 use futures_util::TryStreamExt;
 use outbox_core::ports::ClaimRequest;
@@ -28,9 +29,21 @@ struct Turn {
 /// What a look at the fresh rows finds.
 struct Seen {
     pulse: Pulse,
-    /// The last row that there is.
+    /// The last row that was looked at.
     last: i64,
     rows: Vec<Found>,
+}
+
+impl Seen {
+    /// Up to which row nothing is left to be seen, where `max` rows were asked for.
+    fn end(&self, max: usize) -> i64 {
+        let last_row = self.rows.last().map_or(0, |row| row.seq);
+        if self.rows.len() == max {
+            return last_row;
+        }
+        // One that was appended between the two statements is behind the last.
+        self.last.max(last_row)
+    }
 }
 
 /// Claims fresh rows where it is their turn; `None` where it is not, or there are none.
@@ -49,11 +62,7 @@ pub(super) async fn claim(
     if !ours || !lease::make_last(store, shared, request, &seen.pulse).await? {
         return Ok(None);
     }
-    let full = seen.rows.len() == request.max;
-    let end = match seen.rows.last() {
-        Some(row) if full => row.seq,
-        _ => seen.last,
-    };
+    let end = seen.end(request.max);
     let gathering = Gathering {
         store,
         shared,
@@ -99,13 +108,79 @@ async fn look(connection: &mut SqliteConnection, turn: Turn, max: usize) -> Resu
     })
 }
 
+/// The last row that a look behind $1 for $2 rows goes to: it has four ready rows for each, or all.
+macro_rules! end {
+    () => {
+        "ifnull((SELECT seq FROM outbox_messages WHERE state = 0 AND seq > $1 \
+            ORDER BY seq LIMIT 1 OFFSET 4 * $2 - 1), \
+            (SELECT ifnull(max(seq), 0) FROM outbox_messages))"
+    };
+}
+
 /// The pulse, the last row, and the fresh rows that are plain: those that are not stay in line.
 pub(super) const LOOK: &str = concat!(
     pulse::pulse!(),
-    "; SELECT ifnull(max(seq), 0) FROM outbox_messages; ",
+    "; SELECT ",
+    end!(),
+    "; ",
     read::glued!(
-        "seq > $1 AND ordering_key IS NULL AND attempts = 0 AND length(body) <= 8192",
+        concat!(
+            "seq > $1 AND seq <= ",
+            end!(),
+            " AND ordering_key IS NULL AND attempts = 0 AND length(body) <= 8192"
+        ),
         "0",
         "0"
     )
 );
+
+#[cfg(test)]
+mod tests {
+    use outbox_core::message::NewMessage;
+    use outbox_core::ports::Outbox;
+
+    use super::*;
+    use crate::SqliteOutbox;
+    use crate::plan::steps_taken;
+
+    const FIRST: Turn = Turn {
+        epoch: 0,
+        behind: 0,
+    };
+
+    async fn outbox() -> (SqliteOutbox, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = SqliteOutbox::open(folder.path().join("outbox.db")).await;
+        (outbox.unwrap(), folder)
+    }
+
+    #[tokio::test]
+    async fn a_row_that_is_appended_in_the_middle_of_a_look_is_seen_once() {
+        let (outbox, _folder) = outbox().await;
+        let messages = vec![NewMessage::new("t", "x"); 5];
+        outbox.append(&messages).await.unwrap();
+        let mut reader = outbox.store().reader().await.unwrap();
+        let mut seen = look(reader.connection(), FIRST, 10).await.unwrap();
+        // As it is where the fifth comes between its statements.
+        seen.last = 4;
+        assert_eq!((seen.end(10), seen.end(5)), (5, 5));
+    }
+
+    #[tokio::test]
+    async fn a_look_goes_through_so_many_keyed_rows_however_many_there_are() {
+        let (outbox, _folder) = outbox().await;
+        let mut reader = outbox.store().reader().await.unwrap();
+        let mut taken = Vec::new();
+        for more in [100, 100, 2_000] {
+            let keyed = NewMessage::new("t", "x").ordering_key("blocked");
+            outbox.append(&vec![keyed; more]).await.unwrap();
+            let look = async |connection: &mut SqliteConnection| {
+                let seen = look(connection, FIRST, 10).await.unwrap();
+                assert_eq!((seen.rows.len(), seen.last), (0, 40));
+            };
+            taken.push(steps_taken(reader.connection(), look).await);
+        }
+        // The first one reads the schema, too.
+        assert_eq!(taken[1], taken[2]);
+    }
+}

@@ -98,6 +98,7 @@ impl Gathering<'_> {
                     .read(reader, Rows::Behind(high, room), blocking)
                     .await?;
                 fresh = cut || batch.rows.len() == room;
+                let batch = self.meet(batch);
                 self.hand_out(batch, &mut out, &mut set_aside);
             }
             // What is set aside now blocks its key in the next round.
@@ -132,6 +133,7 @@ impl Gathering<'_> {
             histories: HashMap::new(),
             rows,
         };
+        let batch = self.meet(batch);
         self.hand_out(batch, &mut out, &mut Aside::default());
         self.looked_in_order(full);
         let leftover = self
@@ -207,16 +209,21 @@ impl Gathering<'_> {
         });
     }
 
+    /// Notes that `batch` is met, but for what was handed out beside the backlog that it belongs to.
+    fn meet(&self, mut batch: Batch) -> Batch {
+        self.shared.with_session(self.epoch, |session| {
+            session.met(batch.end);
+            batch.rows.retain(|row| !session.share.has(row.seq));
+        });
+        batch
+    }
+
     /// Hands out what may be handed out and notes what is to be set aside; no await lies between, so
     /// that the session never forgets a row.
     fn hand_out(&self, mut batch: Batch, out: &mut HandedOut<'_>, set_aside: &mut Aside) {
         let now_held = self.shared.with_session(self.epoch, |session| {
-            session.met(batch.end);
             for row in batch.rows {
                 let seq = row.seq;
-                if session.share.has(seq) {
-                    continue;
-                }
                 let message = match row.message {
                     Ok(message) => message,
                     Err(obstacle) => {

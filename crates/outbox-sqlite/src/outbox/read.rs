@@ -53,7 +53,7 @@ pub(super) enum Rows<'a> {
 
 /// One glued row; its parameters are a row or a list, and how many rows to take.
 macro_rules! glued {
-    ($rows:literal, $offset:literal, $blocked:expr) => {
+    ($rows:expr, $offset:literal, $blocked:expr) => {
         concat!(
             "SELECT group_concat(seq), group_concat(attempts), group_concat(length), ",
             "group_concat(blocked), group_concat(body, '') ",

@@ -19,7 +19,8 @@ pub(super) type Key = Arc<str>;
 ///
 /// Every ready row is above `high` and still to be met, or in `again`, or in `claimed`: so a claim
 /// never reads a row that is handed out already, however many are; but for those that were handed
-/// out as fresh ones beside a backlog, which `share` remembers.
+/// out as fresh ones beside a backlog, which `share` remembers: where one comes back, it is in `again`
+/// as if it had been met, and passed over once more when all before it were.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) owner: WorkerId,
@@ -34,7 +35,7 @@ pub(super) struct Session {
     pub(super) uncertain: bool,
     /// All rows up to here were met.
     high: i64,
-    /// Rows up to `high` that are ready and not handed out, with their keys.
+    /// Rows that were met and are ready and not handed out, with their keys.
     again: BTreeMap<i64, Option<Key>>,
     /// The rows in `again`, by key.
     again_by_key: HashMap<Key, BTreeSet<i64>>,
@@ -71,7 +72,7 @@ impl Session {
         self.high
     }
 
-    /// How many rows up to [`Session::high`] are ready and not handed out.
+    /// How many rows that were met are ready and not handed out.
     pub(super) fn again_count(&self) -> usize {
         self.again.len()
     }
@@ -119,10 +120,10 @@ impl Session {
         }
     }
 
-    /// Notes that a row is ready and not handed out; one above [`Session::high`] is met in its turn.
+    /// Notes that a row is ready and not handed out; one above [`Session::high`] that was not handed
+    /// out as a fresh one is met in its turn.
     pub(super) fn ready_again(&mut self, seq: i64, key: Option<Key>) {
-        self.share.came_back(seq);
-        if seq > self.high {
+        if seq > self.high && !self.share.has(seq) {
             return;
         }
         self.left(seq);
@@ -320,6 +321,16 @@ mod tests {
         assert_eq!(session.again_count(), 0);
         session.released(4);
         assert_eq!(session.again_count(), 0, "it was not handed out");
+    }
+
+    #[test]
+    fn a_fresh_row_that_comes_back_waits_for_none_before_it() {
+        let mut session = session();
+        session.met(4);
+        session.hand_out(9, None);
+        session.share.looked(9, [9].into_iter());
+        session.released(9);
+        assert_eq!((session.again_behind(0, 10), session.high()), (vec![9], 4));
     }
 
     #[test]

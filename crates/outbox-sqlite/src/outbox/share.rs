@@ -45,14 +45,9 @@ impl Share {
         self.looked.unwrap_or(0)
     }
 
-    /// Whether a row was handed out as fresh, and did not come back.
+    /// Whether a row was handed out as fresh.
     pub(super) fn has(&self, seq: i64) -> bool {
         self.handed_out.contains(&seq)
-    }
-
-    /// Notes that a row came back: it is met in its turn.
-    pub(super) fn came_back(&mut self, seq: i64) {
-        self.handed_out.remove(&seq);
     }
 
     /// Notes that all rows up to `high` were met in order: where none of those that were looked at is
@@ -97,14 +92,13 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_remembered_until_it_comes_back_or_the_backlog_is_over() {
+    fn a_row_is_remembered_until_the_backlog_is_over() {
         let mut share = backlogged();
         assert_eq!(share.take_turn(), Some(i64::MAX));
         share.looked(20, std::iter::empty());
         share.looked(30, [21, 22].into_iter());
-        share.came_back(21);
         share.passed(29);
-        assert!(share.has(22) && !share.has(21));
+        assert!(share.has(21) && share.has(22) && !share.has(23));
         share.passed(30);
         assert!(!share.has(22));
         assert_eq!(share.take_turn(), None);

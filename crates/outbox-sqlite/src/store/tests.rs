@@ -206,39 +206,70 @@ async fn a_commit_wakes_listeners_only_where_something_was_appended() {
 }
 
 #[cfg(feature = "dlq")]
-#[tokio::test(start_paused = true)]
-async fn one_transaction_moves_more_dead_letters_while_nobody_else_writes() {
+mod dead_letters {
+    use outbox_core::id::MessageId;
     use outbox_core::ports::Outbox;
-    use outbox_dlq::{DlqEntry, Move, Origin, Quarantine, Subject};
+    use outbox_core::time::Timestamp;
+    use outbox_dlq::{CountRequest, DlqEntry, Filter, Move, Origin, Quarantine, Subject};
 
-    let (store, _folder) = store().await;
-    let outbox = crate::SqliteOutbox::on(&store);
-    let quarantine = crate::SqliteQuarantine::on(&store);
-    let now = outbox_core::time::Timestamp::EPOCH;
-    let entry = |id| DlqEntry {
-        subject: Subject {
-            origin: Origin::Outbox,
-            id,
-        },
-        failures: 5,
-        first_failed_at: now,
-        last_failed_at: now,
-        kind: "failed".to_owned(),
-        error: "no".to_owned(),
-        claim: 1,
-    };
-    for (beside, transactions) in [(true, 3), (false, 1)] {
-        let messages = vec![NewMessage::new("t", "x"); 500];
-        let added = outbox.append(&messages).await.unwrap().messages;
-        let entries: Vec<_> = added.iter().map(|message| entry(message.id)).collect();
-        sleep(Duration::from_secs(1)).await;
-        if beside {
-            store.0.background.others_write();
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::EPOCH;
+
+    fn entry(id: MessageId) -> DlqEntry {
+        let origin = Origin::Outbox;
+        DlqEntry {
+            subject: Subject { origin, id },
+            failures: 5,
+            first_failed_at: NOW,
+            last_failed_at: NOW,
+            kind: "failed".to_owned(),
+            error: "no".to_owned(),
+            claim: 1,
         }
-        let before = store.0.turns.load(Ordering::Relaxed);
-        let moves = quarantine.quarantine(&entries, now).await.unwrap();
-        assert_eq!(moves, vec![Move::Moved; 500]);
-        let turns = store.0.turns.load(Ordering::Relaxed) - before;
-        assert_eq!(turns, transactions, "others write: {beside}");
+    }
+
+    async fn failing(store: &SqliteStore, count: usize) -> Vec<DlqEntry> {
+        let outbox = crate::SqliteOutbox::on(store);
+        let messages = vec![NewMessage::new("t", "x"); count];
+        let added = outbox.append(&messages).await.unwrap().messages;
+        added.iter().map(|message| entry(message.id)).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_transaction_moves_more_of_them_while_nobody_else_writes() {
+        let (store, _folder) = store().await;
+        let quarantine = crate::SqliteQuarantine::on(&store);
+        for (beside, transactions) in [(true, 3), (false, 1)] {
+            let entries = failing(&store, 500).await;
+            sleep(Duration::from_secs(1)).await;
+            if beside {
+                store.0.background.others_write();
+            }
+            let before = store.0.turns.load(Ordering::Relaxed);
+            let moves = quarantine.quarantine(&entries, NOW).await.unwrap();
+            assert_eq!(moves, vec![Move::Moved; 500]);
+            let turns = store.0.turns.load(Ordering::Relaxed) - before;
+            assert_eq!(turns, transactions, "others write: {beside}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn their_fingerprints_are_written_down_at_the_pace_of_the_background() {
+        let (store, _folder) = store().await;
+        let quarantine = crate::SqliteQuarantine::on(&store);
+        let entries = failing(&store, 1).await;
+        quarantine.quarantine(&entries, NOW).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        store.writer().await.unwrap().finish();
+        let work = store.background_writer(Role::Swift).await.unwrap();
+        sleep(Duration::from_millis(10)).await;
+        work.finish();
+        let started = Instant::now();
+        let filter = Filter::default();
+        let request = CountRequest { filter, max: 1 };
+        quarantine.count(&request).await.unwrap();
+        let rested = started.elapsed();
+        assert!(rested >= Duration::from_millis(90), "{rested:?}");
     }
 }
