@@ -66,7 +66,7 @@ fn warn(error: &dyn std::error::Error) {
 fn watch(runtime: &Runtime, options: &SqliteOptions, rings: &Receiver<()>) -> Result<(), Fault> {
     let mut connection = None;
     while rings.recv().is_ok() {
-        std::thread::sleep(REST);
+        std::thread::park_timeout(REST);
         let connection = match &mut connection {
             Some(connection) => connection,
             none => none.insert(runtime.block_on(connect(options, Role::Durable))?),
@@ -92,10 +92,10 @@ async fn checkpoint(connection: &mut SqliteConnection) -> Result<(), Fault> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
 
     use outbox_core::message::NewMessage;
     use outbox_core::ports::Outbox;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::{SqliteOutbox, SqliteStore};
