@@ -92,7 +92,6 @@ async fn checkpoint(connection: &mut SqliteConnection) -> Result<(), Fault> {
 
 #[cfg(test)]
 mod tests {
-
     use outbox_core::message::NewMessage;
     use outbox_core::ports::Outbox;
     use tokio::time::Instant;

@@ -1,3 +1,5 @@
+mod writers;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -8,20 +10,22 @@ use outbox_core::error::{OutboxError, Result};
 use outbox_core::signal::Wake;
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnection;
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::checkpoint::Checkpointer;
-use crate::connect::{Role, connect, connect_first, set_synchronous, synchronous};
+use crate::connect::{Role, connect, connect_first};
 use crate::error::{Failed, Fault};
 use crate::location::{self, FileIdentity};
-use crate::options::{SqliteOptions, Synchronous};
+use crate::options::SqliteOptions;
 use crate::outbox;
-use crate::pace::{Background, Stint};
+use crate::pace::Background;
 use crate::queue;
 use crate::schema;
 use crate::unit;
 use crate::watch::Watcher;
+use writers::Writers;
+pub(crate) use writers::{Turn, Writer};
 
 /// One SQLite database file, opened: what all ports of this crate stand on, shared by cloning.
 ///
@@ -57,31 +61,6 @@ struct Inner {
     watcher: OnceLock<Option<Watcher>>,
     outbox: outbox::Shared,
     rooms: queue::Rooms,
-}
-
-/// The right to write, within this process.
-pub(crate) type Turn = OwnedMutexGuard<Writers>;
-
-/// The idle writing connections; one that was not given back in good order is made anew.
-#[derive(Default)]
-pub(crate) struct Writers {
-    durable: Option<Idle>,
-    swift: Option<Idle>,
-}
-
-/// A connection that is not in use, and how long its commits wait for the disk.
-struct Idle {
-    connection: SqliteConnection,
-    synchronous: Synchronous,
-}
-
-impl Writers {
-    fn place(&mut self, role: Role) -> &mut Option<Idle> {
-        match role {
-            Role::Durable | Role::Bulk => &mut self.durable,
-            Role::Swift | Role::Reader => &mut self.swift,
-        }
-    }
 }
 
 struct Readers {
@@ -124,13 +103,7 @@ impl SqliteStore {
         location::warn_of_risks(&options.path);
         Ok(Self(Arc::new(Inner {
             identity: FileIdentity::of(&options.path)?,
-            writers: Arc::new(AsyncMutex::new(Writers {
-                durable: Some(Idle {
-                    connection: durable,
-                    synchronous: options.synchronous,
-                }),
-                swift: None,
-            })),
+            writers: Arc::new(AsyncMutex::new(Writers::of(durable, &options))),
             turns: AtomicU64::new(0),
             background: Background::new(options.background_share),
             checkpointer: OnceLock::new(),
@@ -219,7 +192,7 @@ impl SqliteStore {
         let next = self.0.background.next().await;
         let turn = self.next_turn().await?;
         let stint = next.begin();
-        let mut writer = self.begin_turn(turn, role).await?;
+        let mut writer = Writer::in_turn(turn, role, self.options()).await?;
         writer.stint = Some(stint);
         Ok(writer)
     }
@@ -236,7 +209,9 @@ impl SqliteStore {
             Ok(turn) => {
                 self.0.background.others_write();
                 self.note_turn()?;
-                self.begin_turn(turn, Role::Durable).await.map(Some)
+                Writer::in_turn(turn, Role::Durable, self.options())
+                    .await
+                    .map(Some)
             }
             Err(_) => Ok(None),
         }
@@ -244,7 +219,7 @@ impl SqliteStore {
 
     async fn take_turn(&self, role: Role) -> Result<Writer, Fault> {
         let turn = self.turn().await?;
-        self.begin_turn(turn, role).await
+        Writer::in_turn(turn, role, self.options()).await
     }
 
     /// The right to write, once it is this caller's turn.
@@ -293,25 +268,6 @@ impl SqliteStore {
         &self.0.callers
     }
 
-    async fn begin_turn(&self, mut turn: Turn, role: Role) -> Result<Writer, Fault> {
-        let wanted = synchronous(&self.0.options, role);
-        let connection = match turn.place(role).take() {
-            Some(idle) if idle.synchronous == wanted => idle.connection,
-            Some(mut idle) => {
-                set_synchronous(&mut idle.connection, wanted).await?;
-                idle.connection
-            }
-            None => connect(&self.0.options, role).await?,
-        };
-        Ok(Writer {
-            connection,
-            role,
-            synchronous: wanted,
-            turn,
-            stint: None,
-        })
-    }
-
     /// A reading connection.
     pub(crate) async fn reader(&self) -> Result<Reader, Fault> {
         let readers = Arc::clone(&self.0.readers);
@@ -344,56 +300,6 @@ impl fmt::Debug for SqliteStore {
 impl Readers {
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<SqliteConnection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The right to write, and the connection to do it on.
-///
-/// Where it is dropped without [`Writer::finish`], by an error or because its caller was dropped,
-/// nobody knows what the connection is in the middle of: it is closed, which rolls back, and the
-/// next writer opens a new one.
-pub(crate) struct Writer {
-    // Closed before the turn passes on: fields are dropped in this order.
-    connection: SqliteConnection,
-    role: Role,
-    synchronous: Synchronous,
-    turn: Turn,
-    /// Of background work, which rests when it is over.
-    stint: Option<Stint>,
-}
-
-impl Writer {
-    /// The connection.
-    pub(crate) fn connection(&mut self) -> &mut SqliteConnection {
-        &mut self.connection
-    }
-
-    /// Gives the connection back; it is in no transaction.
-    pub(crate) fn finish(mut self) {
-        *self.turn.place(self.role) = Some(Idle {
-            connection: self.connection,
-            synchronous: self.synchronous,
-        });
-    }
-
-    /// Begins a transaction that holds the write lock from the start.
-    pub(crate) async fn begin(&mut self) -> Result<(), Fault> {
-        self.execute("BEGIN IMMEDIATE").await
-    }
-
-    /// Commits the transaction.
-    pub(crate) async fn commit(&mut self) -> Result<(), Fault> {
-        self.execute("COMMIT").await
-    }
-
-    /// Rolls the transaction back.
-    pub(crate) async fn rollback(&mut self) -> Result<(), Fault> {
-        self.execute("ROLLBACK").await
-    }
-
-    async fn execute(&mut self, sql: &'static str) -> Result<(), Fault> {
-        sqlx::query(sql).execute(&mut self.connection).await?;
-        Ok(())
     }
 }
 
