@@ -73,6 +73,11 @@ pub(crate) fn singles(scale: &Scale, report: &mut Report) {
         let store = runtime.block_on(open(scale, &ours_path, Synchronous::Full));
         let outbox = runtime.block_on(outbox(&store));
         let raw = Raw::open(&raw_path, "FULL");
+        // Until the `-wal` files have their length: while one grows, each commit waits longer.
+        for salt in GROWN {
+            raw.insert_batch(&rows(BATCH, salt));
+            runtime.block_on(outbox.append(&messages(BATCH))).unwrap();
+        }
         let mut salt = 0;
         let ours = || {
             let work = callers.messages();
@@ -96,6 +101,8 @@ pub(crate) fn singles(scale: &Scale, report: &mut Report) {
     }
 }
 
+/// The salts of the batches that go before the measurement.
+const GROWN: std::ops::Range<u64> = 1_000_000..1_000_060;
 /// So many appends a round, where they come one after another.
 const ALONE: usize = 300;
 /// So many appends a round from each of several tasks.
