@@ -19,6 +19,7 @@
 mod config;
 mod fingerprint;
 mod heap;
+mod lately;
 mod letter;
 mod lines;
 mod memory;

@@ -7,12 +7,16 @@ use outbox_core::signal::Wake;
 use outbox_core::time::SystemClock;
 
 use crate::heap::{DlqHeap, Failure};
+use crate::lately::Lately;
 use crate::origin::{Origin, Subject};
 
 /// Tells a [`DlqHeap`] what failed, as a hook of relays and workers.
 ///
 /// A batch in which nothing fails and nothing had failed before costs the heap no round trip: a report
-/// tells the number of the attempt, and only what succeeds after its first one can be known to the heap.
+/// tells the number of the attempt, and what succeeds at its first one can be known to the heap only
+/// where a failure was told after its message had been moved, and that was sent back since. The
+/// recorder remembers the last 8,192 messages that failed, at least, and forgets such a count with the
+/// success; of others the age decides ([`crate::DlqProcessorConfig::forget_after`]).
 /// A heap that is down is logged, and neither stops nor repeats anything; what it misses is not counted.
 ///
 /// [`crate::DlqProcessor::recorder`] makes one that wakes its processor.
@@ -20,6 +24,7 @@ use crate::origin::{Origin, Subject};
 pub struct FailureRecorder {
     heap: Arc<dyn DlqHeap>,
     clock: Arc<dyn Clock>,
+    lately: Arc<Lately>,
     /// Whom to wake, and from which attempt on.
     wake: Option<(Wake, u32)>,
 }
@@ -31,6 +36,7 @@ impl FailureRecorder {
         Self {
             heap,
             clock: Arc::new(SystemClock),
+            lately: Arc::default(),
             wake: None,
         }
     }
@@ -66,8 +72,22 @@ impl FailureRecorder {
         failed.map(failure).collect()
     }
 
+    /// What had failed before, and is over now: delivered, or in quarantine.
+    fn over(&self, report: &BatchReport) -> Vec<Subject> {
+        let is_over = |message: &&MessageReport| {
+            let over = match message.fate {
+                Fate::Done | Fate::Duplicate | Fate::Dropped | Fate::Quarantined => true,
+                Fate::Retried | Fate::Deferred | Fate::Lost => false,
+            };
+            over && (self.lately.take(message.id) || message.attempt > 1)
+        };
+        let origin = origin(report);
+        let over = report.messages.iter().filter(is_over);
+        over.map(|message| subject(&origin, message)).collect()
+    }
+
     async fn record(&self, report: &BatchReport) -> outbox_core::Result<()> {
-        let over = over(report);
+        let over = self.over(report);
         if !over.is_empty() {
             self.heap.record_successes(&over).await?;
         }
@@ -75,6 +95,8 @@ impl FailureRecorder {
         if failures.is_empty() {
             return Ok(());
         }
+        self.lately
+            .note(failures.iter().map(|failure| failure.subject.id));
         self.heap.record_failures(&failures).await?;
         if let Some((wake, threshold)) = &self.wake {
             let enough = |message: &MessageReport| {
@@ -109,18 +131,4 @@ fn subject(origin: &Origin, message: &MessageReport) -> Subject {
         origin: origin.clone(),
         id: message.id,
     }
-}
-
-/// What had failed before, and is over now: delivered, or in quarantine.
-fn over(report: &BatchReport) -> Vec<Subject> {
-    let is_over = |message: &&MessageReport| {
-        let over = match message.fate {
-            Fate::Done | Fate::Duplicate | Fate::Dropped | Fate::Quarantined => true,
-            Fate::Retried | Fate::Deferred | Fate::Lost => false,
-        };
-        over && message.attempt > 1
-    };
-    let origin = origin(report);
-    let over = report.messages.iter().filter(is_over);
-    over.map(|message| subject(&origin, message)).collect()
 }

@@ -36,6 +36,10 @@ pub(super) const CASES: &[DlqCase] = &[
         "10.1",
         a_recorder_counts_what_failed_and_forgets_what_is_over
     ),
+    case!(
+        "10.1",
+        a_failure_that_is_told_late_is_forgotten_with_the_next_success
+    ),
 ];
 
 fn processor(scene: &Scene, config: DlqProcessorConfig) -> Result<DlqProcessor, BoxError> {
@@ -219,25 +223,31 @@ fn reported(id: MessageId, attempt: u32, fate: Fate) -> MessageReport {
     report
 }
 
+fn batch_of(scene: &Scene, messages: Vec<MessageReport>) -> BatchReport {
+    let (stage, destination) = match &scene.origin {
+        Origin::Outbox => (Stage::Publish, "anywhere".to_owned()),
+        Origin::Queue(name) => (Stage::Handle, name.clone()),
+    };
+    BatchReport {
+        stage,
+        worker: WorkerId::from_bytes([1; 16]),
+        destination,
+        duration: Duration::ZERO,
+        messages,
+    }
+}
+
 async fn a_recorder_counts_what_failed_and_forgets_what_is_over(
     harness: &dyn DlqHarness,
 ) -> CaseResult {
     for scene in sides(harness).await? {
         let recorder = FailureRecorder::new(Arc::clone(&scene.heap));
         let recorder = recorder.driven_by(Arc::clone(&scene.clock) as _);
-        let (stage, destination) = match &scene.origin {
-            Origin::Outbox => (Stage::Publish, "anywhere".to_owned()),
-            Origin::Queue(name) => (Stage::Handle, name.clone()),
-        };
         let id = |number| MessageId::from_bytes([number; 16]);
-        let mut report = BatchReport {
-            stage,
-            worker: WorkerId::from_bytes([1; 16]),
-            destination,
-            duration: Duration::ZERO,
-            messages: (1..=6).map(|n| reported(id(n), 1, Fate::Retried)).collect(),
-        };
-        recorder.after_batch(&report).await;
+        let first = (1..=6).map(|n| reported(id(n), 1, Fate::Retried));
+        recorder
+            .after_batch(&batch_of(&scene, first.collect()))
+            .await;
         let fates = [
             Fate::Retried,
             Fate::Done,
@@ -247,8 +257,9 @@ async fn a_recorder_counts_what_failed_and_forgets_what_is_over(
             Fate::Duplicate,
         ];
         let second = (1..=6).zip(fates).map(|(n, fate)| reported(id(n), 2, fate));
-        report.messages = second.collect();
-        recorder.after_batch(&report).await;
+        recorder
+            .after_batch(&batch_of(&scene, second.collect()))
+            .await;
         let drained = scene.heap.drain_exceeded(&drain(1, START)).await?;
         let mut counts: Vec<_> = drained.iter().map(|e| (e.subject.id, e.failures)).collect();
         counts.sort();
@@ -259,6 +270,28 @@ async fn a_recorder_counts_what_failed_and_forgets_what_is_over(
                 .all(|entry| entry.subject.origin == scene.origin)
         );
         assert!(drained.iter().all(|entry| entry.error == "no luck"));
+    }
+    Ok(())
+}
+
+/// The message is moved between an attempt's end and its report, and sent back with its attempts anew:
+/// so the attempt that succeeds is a first one.
+async fn a_failure_that_is_told_late_is_forgotten_with_the_next_success(
+    harness: &dyn DlqHarness,
+) -> CaseResult {
+    for scene in sides(harness).await? {
+        let ids = exceeded(&scene, &["a"]).await?;
+        let processor = processor(&scene, config())?;
+        assert_eq!(processor.run_once().await?.quarantined, 1);
+        let recorder = processor.recorder();
+        let told = async |attempt, fate| {
+            let report = reported(ids[0], attempt, fate);
+            recorder.after_batch(&batch_of(&scene, vec![report])).await;
+        };
+        told(4, Fate::Retried).await;
+        assert_eq!(scene.heap.stats(START).await?.entries, 1);
+        told(1, Fate::Done).await;
+        assert_eq!(scene.heap.stats(START).await?.entries, 0);
     }
     Ok(())
 }
