@@ -5,7 +5,7 @@
 //! from [`WRITERS_PAGES`] on, which starts the file from its beginning again: they then find most of it
 //! done.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
 use sqlx::Row;
@@ -67,6 +67,9 @@ fn watch(runtime: &Runtime, options: &SqliteOptions, rings: &Receiver<()>) -> Re
     let mut connection = None;
     while rings.recv().is_ok() {
         std::thread::park_timeout(REST);
+        if is_over(rings) {
+            break;
+        }
         let connection = match &mut connection {
             Some(connection) => connection,
             none => none.insert(runtime.block_on(connect(options, Role::Durable))?),
@@ -74,6 +77,17 @@ fn watch(runtime: &Runtime, options: &SqliteOptions, rings: &Receiver<()>) -> Re
         runtime.block_on(checkpoint(connection))?;
     }
     Ok(())
+}
+
+/// Whether nobody will ring any more, what was rung by now aside.
+fn is_over(rings: &Receiver<()>) -> bool {
+    loop {
+        match rings.try_recv() {
+            Ok(()) => {}
+            Err(TryRecvError::Empty) => return false,
+            Err(TryRecvError::Disconnected) => return true,
+        }
+    }
 }
 
 /// Checkpoints what is committed and needed by no reader, where that is worth it; waits for nobody.
@@ -127,6 +141,19 @@ mod tests {
             );
             tokio::time::sleep(REST).await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_gone_makes_no_file_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("outbox.db");
+        let store = SqliteStore::open(&path).await.unwrap();
+        let outbox = SqliteOutbox::on(&store);
+        outbox.append(&[NewMessage::new("t", "x")]).await.unwrap();
+        drop((store, outbox));
+        std::fs::remove_file(&path).unwrap();
+        tokio::time::sleep(5 * REST).await;
+        assert!(!path.exists());
     }
 
     /// The pages in the `-wal` file, and how many of them are checkpointed.

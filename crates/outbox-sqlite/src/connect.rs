@@ -43,7 +43,6 @@ pub(crate) fn driver_options(options: &SqliteOptions, role: Role) -> SqliteConne
     };
     let driver = SqliteConnectOptions::new()
         .filename(&options.path)
-        .create_if_missing(true)
         .busy_timeout(options.busy_timeout)
         .foreign_keys(true)
         .pragma("synchronous", synchronous.pragma())
@@ -63,7 +62,7 @@ pub(crate) fn driver_options(options: &SqliteOptions, role: Role) -> SqliteConne
     }
 }
 
-/// Opens a verified connection of `role`.
+/// Opens a verified connection of `role` to a file that exists.
 pub(crate) async fn connect(
     options: &SqliteOptions,
     role: Role,
@@ -79,7 +78,8 @@ pub(crate) async fn connect_first(options: &SqliteOptions) -> Result<SqliteConne
     if let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)?;
     }
-    let mut connection = driver_options(options, Role::Durable).connect().await?;
+    let first = driver_options(options, Role::Durable).create_if_missing(true);
+    let mut connection = first.connect().await?;
     turn_wal_on(&mut connection, options.busy_timeout).await?;
     verify(&mut connection, options, Role::Durable).await?;
     Ok(connection)

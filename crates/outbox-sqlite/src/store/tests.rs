@@ -81,6 +81,23 @@ async fn a_durable_writer_waits_for_the_disk_whoever_had_its_connection_before()
 }
 
 #[tokio::test]
+async fn a_durable_writer_reaches_the_drive_also_where_others_made_its_connection() {
+    let (store, _folder) = store().await;
+    drop(store.writer().await.unwrap());
+    store.bulk_writer().await.unwrap().finish();
+    let mut writer = store.writer().await.unwrap();
+    for setting in ["fullfsync", "checkpoint_fullfsync"] {
+        let query = sqlx::AssertSqlSafe(format!("PRAGMA {setting}"));
+        let found: i64 = sqlx::query_scalar(query)
+            .fetch_one(writer.connection())
+            .await
+            .unwrap();
+        assert_eq!(found, 1, "{setting}");
+    }
+    writer.finish();
+}
+
+#[tokio::test]
 async fn a_statement_whose_caller_is_gone_happened_or_did_not() {
     let (store, _folder) = store().await;
     for polls in 0..6 {

@@ -24,6 +24,20 @@ struct Idle {
     synchronous: Synchronous,
 }
 
+impl Idle {
+    /// A new connection for the place of `role`, with all that the most durable of its writers needs.
+    async fn connect(options: &SqliteOptions, role: Role) -> Result<Self, Fault> {
+        let role = match role {
+            Role::Bulk => Role::Durable,
+            other => other,
+        };
+        Ok(Self {
+            connection: connect(options, role).await?,
+            synchronous: synchronous(options, role),
+        })
+    }
+}
+
 impl Writers {
     /// Those of a store that has just made its durable connection.
     pub(super) fn of(durable: SqliteConnection, options: &SqliteOptions) -> Self {
@@ -66,15 +80,17 @@ impl Writer {
         role: Role,
         options: &SqliteOptions,
     ) -> Result<Self, Fault> {
-        let wanted = synchronous(options, role);
-        let connection = match turn.place(role).take() {
-            Some(idle) if idle.synchronous == wanted => idle.connection,
-            Some(mut idle) => {
-                set_synchronous(&mut idle.connection, wanted).await?;
-                idle.connection
-            }
-            None => connect(options, role).await?,
+        let Idle {
+            mut connection,
+            synchronous: found,
+        } = match turn.place(role).take() {
+            Some(idle) => idle,
+            None => Idle::connect(options, role).await?,
         };
+        let wanted = synchronous(options, role);
+        if found != wanted {
+            set_synchronous(&mut connection, wanted).await?;
+        }
         Ok(Self {
             connection,
             role,
