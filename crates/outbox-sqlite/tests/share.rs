@@ -78,15 +78,20 @@ fn backlog(count: usize) -> Vec<NewMessage> {
     (0..count).map(message).collect()
 }
 
+/// Begins to drain a long backlog.
+async fn drain_a_backlog(outbox: &SqliteOutbox, at: Timestamp) {
+    append(outbox, &backlog(1_000)).await;
+    for _ in 0..12 {
+        let leased = claim(outbox, at).await;
+        settle_all(outbox, &leased, Outcome::Published, at).await;
+    }
+}
+
 #[tokio::test]
 async fn a_fresh_message_without_a_key_does_not_wait_for_the_end_of_a_backlog() {
     let folder = tempfile::tempdir().unwrap();
     let outbox = outbox(&folder, 1).await;
-    append(&outbox, &backlog(1_000)).await;
-    for _ in 0..12 {
-        let leased = claim(&outbox, now()).await;
-        settle_all(&outbox, &leased, Outcome::Published, now()).await;
-    }
+    drain_a_backlog(&outbox, now()).await;
     let fresh = NewMessage::new("fresh", "x");
     let keyed = fresh.clone().ordering_key("key 0");
     let ids = append(&outbox, &[fresh, keyed]).await;
@@ -103,11 +108,7 @@ async fn a_fresh_message_without_a_key_does_not_wait_for_the_end_of_a_backlog() 
 async fn a_fresh_message_is_found_behind_many_keyed_ones() {
     let folder = tempfile::tempdir().unwrap();
     let outbox = outbox(&folder, 1).await;
-    append(&outbox, &backlog(1_000)).await;
-    for _ in 0..12 {
-        let leased = claim(&outbox, now()).await;
-        settle_all(&outbox, &leased, Outcome::Published, now()).await;
-    }
+    drain_a_backlog(&outbox, now()).await;
     let keyed = vec![NewMessage::new("fresh", "x").ordering_key("key 0"); 10 * MAX];
     append(&outbox, &keyed).await;
     let ids = append(&outbox, &[NewMessage::new("fresh", "x")]).await;
@@ -140,11 +141,7 @@ async fn a_fresh_message_that_comes_back_does_not_go_behind_the_backlog() {
     for outcome in ways_back(at) {
         let folder = tempfile::tempdir().unwrap();
         let outbox = outbox(&folder, 1).await;
-        append(&outbox, &backlog(1_000)).await;
-        for _ in 0..12 {
-            let leased = claim(&outbox, at).await;
-            settle_all(&outbox, &leased, Outcome::Published, at).await;
-        }
+        drain_a_backlog(&outbox, at).await;
         let ids = append(&outbox, &[NewMessage::new("fresh", "x")]).await;
         let leased = loop {
             let leased = claim(&outbox, at).await;

@@ -253,7 +253,7 @@ impl Quarantine for MemoryQuarantine {
         check(&request.filter)?;
         let mut letters = self.letters();
         let meant = letters.meant(&request.filter).map(|held| held.letter.id);
-        let mut meant: Vec<_> = meant.take(request.max + 1).collect();
+        let mut meant: Vec<_> = meant.take(request.max.saturating_add(1)).collect();
         let more = meant.len() > request.max;
         meant.truncate(request.max);
         for id in &meant {

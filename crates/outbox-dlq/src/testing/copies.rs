@@ -12,6 +12,7 @@ use crate::{ActionKind, DiscardRequest, Filter, LetterId, Operator, RedriveConfi
 
 pub(super) const CASES: &[DlqCase] = &[
     case!("10.5", discarding_deletes_what_is_meant_in_bounded_batches),
+    case!("10.5", a_discard_spares_what_came_to_rest_later),
     case!("10.4", an_exported_letter_comes_back_with_all_that_it_had),
     case!("10.4", an_imported_letter_can_be_redriven),
     case!("10.5", importing_twice_adds_nothing),
@@ -59,6 +60,27 @@ async fn discarding_deletes_what_is_meant_in_bounded_batches(
         assert_eq!((audit.len(), audit[0].letters), (1, 3));
         request.filter = Filter::one(LetterId(1_000_000));
         assert_eq!(scene.quarantine.discard(&request).await?.discarded, 0);
+    }
+    Ok(())
+}
+
+async fn a_discard_spares_what_came_to_rest_later(harness: &dyn DlqHarness) -> CaseResult {
+    for scene in sides(harness).await? {
+        scene.bury(&["a", "b"].map(message), "no", START).await?;
+        let last = scene.quarantine.last().await?;
+        scene.bury(&["c"].map(message), "no", START).await?;
+        let request = DiscardRequest {
+            filter: Filter {
+                up_to: last,
+                ..Filter::default()
+            },
+            max: usize::MAX,
+            action: action(3),
+            now: START,
+        };
+        let report = scene.quarantine.discard(&request).await?;
+        assert_eq!((report.discarded, report.more), (2, false));
+        assert_eq!(letter_texts(&scene.letters().await?), ["c"]);
     }
     Ok(())
 }
