@@ -32,6 +32,10 @@ use report::Report;
 pub(crate) use scale::Scale;
 use scale::{Args, Problem};
 
+/// What an application under load would choose, for the limit as for ours.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A work item: its name, and what measures it.
 pub(crate) type Item = (&'static str, fn(&Scale, &mut Report));
 

@@ -52,7 +52,9 @@ impl RedisServer {
     /// # Errors
     /// As [`RedisServer::start`].
     pub async fn sentinel(port: u16) -> Result<Self, BoxError> {
-        let folder = tempfile::tempdir()?;
+        // It waits for its disk at each change of its configuration, and gives up watching for half
+        // a minute where that took two seconds: in memory, where there is such a folder.
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
         let config = format!(
             "sentinel monitor main 127.0.0.1 {port} 1\n\
              sentinel down-after-milliseconds main 500\n\

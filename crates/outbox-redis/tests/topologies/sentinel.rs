@@ -84,6 +84,35 @@ impl Group {
         Ok(())
     }
 
+    /// Whether the Sentinel does nothing for half a minute, because its timer stood still for two
+    /// seconds, as on a machine out of breath.
+    async fn is_tilted(&self) -> Result<bool, BoxError> {
+        let info = self.sentinel.wire().await?.command(&["INFO"]).await?;
+        let info = info.text().unwrap_or_default();
+        Ok(!info.contains("sentinel_tilt:0"))
+    }
+
+    /// As [`soon`], counted anew where the Sentinel did nothing all that time.
+    async fn soon<T>(&self, ask: impl AsyncFn() -> Result<T>) -> Result<T, BoxError> {
+        match soon(&ask).await {
+            Err(_) if self.is_tilted().await? => soon(ask).await,
+            answer => answer,
+        }
+    }
+
+    /// Waits until the old primary follows the new one.
+    async fn is_followed(&self) -> Tested {
+        let mut until = Instant::now() + PATIENCE;
+        while !is_replica(&self.primary).await? {
+            if self.is_tilted().await? {
+                until = Instant::now() + PATIENCE;
+            }
+            assert!(Instant::now() < until, "two primaries");
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
     async fn cache(&self) -> Result<(RedisStore, RedisDeduplicationCache), BoxError> {
         let store = RedisStore::open_with(options(self.url())).await?;
         let cache = RedisDeduplicationCache::open(&store, "watched").await?;
@@ -110,21 +139,18 @@ async fn a_failover_is_followed_and_the_old_primary_comes_back_as_a_replica() ->
         assert!(process(&cache, *id).await?);
     }
     group.primary.kill().await?;
-    let away = Instant::now();
-    for id in &ids[200..400] {
+    assert!(group.soon(async || process(&cache, ids[200]).await).await?);
+    let back = Instant::now();
+    for id in &ids[201..400] {
         assert!(soon(async || process(&cache, *id).await).await?);
     }
-    assert!(away.elapsed() < PATIENCE, "{:?}", away.elapsed());
+    assert!(back.elapsed() < PATIENCE, "{:?}", back.elapsed());
     // All of them were sent one by one, and had reached the replica but for the last few.
     assert!(Group::known(&cache, &ids[..200]).await? > 150);
     assert_eq!(Group::known(&cache, &ids[200..400]).await?, 200);
 
     group.primary.restart().await?;
-    let until = Instant::now() + PATIENCE;
-    while !is_replica(&group.primary).await? {
-        assert!(Instant::now() < until, "two primaries");
-        sleep(Duration::from_millis(50)).await;
-    }
+    group.is_followed().await?;
     for id in &ids[400..] {
         assert!(soon(async || process(&cache, *id).await).await?);
     }
@@ -149,7 +175,7 @@ async fn a_primary_that_falls_silent_is_left_for_the_one_that_is_promoted() -> T
     assert!(process(&cache, ids[0]).await?);
     group.primary.freeze().await?;
     for id in &ids[1..] {
-        soon(async || process(&cache, *id).await).await?;
+        group.soon(async || process(&cache, *id).await).await?;
     }
     group.primary.thaw().await?;
     assert_eq!(Group::known(&cache, &ids[1..]).await?, 99);
@@ -179,7 +205,7 @@ async fn what_a_failover_loses_is_forgotten_and_handled_again() -> Tested {
     group.primary.kill().await?;
 
     for id in &ids[10..] {
-        let claimed = soon(async || claim(&cache, *id).await).await?;
+        let claimed = group.soon(async || claim(&cache, *id).await).await?;
         assert!(matches!(claimed, Claim::Acquired(_)), "{claimed:?}");
     }
     assert_eq!(Group::known(&cache, &ids[..10]).await?, 10);
