@@ -1,6 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use outbox_core::id::WorkerId;
 use outbox_core::lease::{EntryId, Receipt};
 use outbox_core::ports::{DeliveryOutcome, DeliverySettlement};
 use outbox_core::report::SettleReport;
@@ -14,7 +15,8 @@ use crate::link::{Arg, Reply};
 /// After so many settlements, what every group has settled is removed.
 const TRIM_EVERY: u64 = 500;
 
-/// Runs of things that were delivered under the same proof, as scripts take them.
+/// Runs of things that were delivered under the same proof, as scripts take them: each ascends, so
+/// that nothing is in it twice.
 #[derive(Default)]
 pub(super) struct Runs {
     args: Vec<Arg>,
@@ -30,9 +32,11 @@ impl Runs {
         receipt: &Receipt,
         details: impl IntoIterator<Item = Arg>,
     ) {
-        let goes_on = |last: &Receipt| last.owner == receipt.owner && last.token == receipt.token;
+        let goes_on =
+            |last: &Receipt| in_runs(last) < in_runs(receipt) && prove_alike(last, receipt);
         match &mut self.last {
             Some((same, last, place, count)) if *same == what && goes_on(last) => {
+                *last = *receipt;
                 *count += 1;
                 self.args[*place] = number(*count);
             }
@@ -71,11 +75,15 @@ impl RedisQueue {
         if settlements.is_empty() {
             return Ok(SettleReport::default());
         }
+        let mut order: Vec<_> = (0..settlements.len()).collect();
+        order.sort_by_key(|place| in_runs(&settlements[*place].receipt));
         let mut runs = Runs::default();
-        for DeliverySettlement { receipt, outcome } in settlements {
+        for DeliverySettlement { receipt, outcome } in order.iter().map(|at| &settlements[*at]) {
             push_outcome(&mut runs, receipt, outcome, now);
         }
-        let lost = self.settle_runs(runs, now).await?;
+        let lost = self.settle_runs(runs, now).await?.into_iter();
+        let mut lost: Vec<_> = lost.filter_map(|at| order.get(at).copied()).collect();
+        lost.sort_unstable();
         let settled = (settlements.len() - lost.len()) as u64;
         self.signal_room(settlements, &lost);
         if self.0.config.fan_out {
@@ -132,6 +140,15 @@ impl RedisQueue {
     }
 }
 
+/// The order in which the fewest runs come of receipts.
+fn in_runs(receipt: &Receipt) -> (WorkerId, u64, EntryId) {
+    (receipt.owner, receipt.token, receipt.entry)
+}
+
+fn prove_alike(one: &Receipt, other: &Receipt) -> bool {
+    one.owner == other.owner && one.token == other.token
+}
+
 fn push_outcome(runs: &mut Runs, receipt: &Receipt, outcome: &DeliveryOutcome, now: Timestamp) {
     match outcome {
         DeliveryOutcome::Done => runs.push("done", receipt, []),
@@ -167,7 +184,7 @@ pub(super) fn places_in(reply: Reply) -> Result<Vec<usize>, Fault> {
 }
 
 /// An entry's receipt.
-pub(super) fn receipt(entry: EntryId, owner: outbox_core::id::WorkerId, token: u64) -> Receipt {
+pub(super) fn receipt(entry: EntryId, owner: WorkerId, token: u64) -> Receipt {
     Receipt {
         entry,
         owner,

@@ -7,10 +7,12 @@ if stale() then
 end
 local life, ends = after(tonumber(ARGV[5])), tonumber(ARGV[6])
 local answers = {micros}
+local held, completed = owned(1 + buckets), {}
 local place = 1
 for n = 7, #ARGV, 2 do
   local key = KEYS[place]
-  local live = own(key) == ARGV[n + 1]
+  local live = held[(n - 5) / 2] == ARGV[n + 1] and not completed[key]
+  completed[key] = live or completed[key]
   if live and buckets > 0 then
     remember(KEYS[place + 1], ARGV[n], ends)
     call('DEL', key)

@@ -27,6 +27,20 @@ local function own(key)
   return held, left
 end
 
+-- What the own keys of all ids hold, where each id has so many in KEYS; false where it is over.
+local function owned(width)
+  local keys = {}
+  for place = 1, #KEYS, width do
+    keys[#keys + 1] = KEYS[place]
+  end
+  local held = call('MGET', unpack(keys))
+  -- By the server's own clock, a key that is over is gone.
+  for at = 1, ahead > 0 and #keys or 0 do
+    held[at] = held[at] and own(keys[at])
+  end
+  return held
+end
+
 -- Which of the buckets from KEYS[first] on remembers the id, by its number in KEYS.
 local function bucket_of(first, id)
   for place = first, first + buckets - 1 do
