@@ -17,6 +17,10 @@ use crate::reader::Reader;
 /// The most entries that are read at once.
 pub(super) const READ: usize = 1_000;
 
+/// The most entries that one who was woken takes in one step with their lease: the server needs
+/// longer for each of them than where they are read and leased one after the other.
+const FEW: usize = 16;
+
 /// The shortest wait of a caller that does not recover what he was told is stuck.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -54,22 +58,24 @@ impl RedisQueue {
             paused: Duration::ZERO,
             unheld: None,
         };
+        let mut woken = false;
         loop {
-            let entries = self.read_entries(&mut reader, request).await?;
-            if !entries.is_empty() {
-                let report = self.lease(entries, &waiting).await?;
-                if !report.deliveries.is_empty() || !report.unreadable.is_empty() {
-                    return Ok(report);
-                }
+            let report = match woken {
+                true => self.take_few(&waiting).await?,
+                false => self.read_and_lease(&mut reader, &waiting).await?,
+            };
+            if !report.deliveries.is_empty() || !report.unreadable.is_empty() {
+                return Ok(report);
             }
             let look = self.look(request.owner, waiting.now()).await?;
             if look.moved {
+                woken = false;
                 continue;
             }
             match waiting.pause(&look, self.0.config.grace) {
                 Some(pause) => {
                     let since = Instant::now();
-                    self.wait(&mut reader, &look, pause).await?;
+                    woken = self.wait(&mut reader, &look, pause).await?;
                     waiting.paused += since.elapsed();
                 }
                 None => {
@@ -79,6 +85,38 @@ impl RedisQueue {
                     });
                 }
             }
+        }
+    }
+
+    /// Takes the little that probably has come for one who waited.
+    async fn take_few(&self, waiting: &Waiting<'_>) -> Result<DequeueReport, Fault> {
+        let (request, now) = (waiting.request, waiting.now());
+        let args = vec![
+            owner_bytes(request.owner),
+            consumer(request.owner),
+            micros(request.lease),
+            number(request.max.clamp(1, FEW)),
+        ];
+        let reply = self.run_repairing(&scripts::TAKE, Some(now), args).await?;
+        let mut parts = reply.list()?.into_iter();
+        let mut next = || parts.next().ok_or_else(too_short);
+        let token = token_in(next()?)?;
+        let entries = Entry::list(next()?)?;
+        let next_expiry = moment_in(next()?)?;
+        let server_now = moment_in(next()?)?.unwrap_or(now);
+        let mut report = self.hand_out(entries, request.owner, token, now).await?;
+        report.next_expiry = waiting.in_callers_time(next_expiry, server_now);
+        Ok(report)
+    }
+
+    async fn read_and_lease(
+        &self,
+        reader: &mut Reader,
+        waiting: &Waiting<'_>,
+    ) -> Result<DequeueReport, Fault> {
+        match self.read_entries(reader, waiting.request).await? {
+            entries if entries.is_empty() => Ok(DequeueReport::default()),
+            entries => self.lease(entries, waiting).await,
         }
     }
 
@@ -211,8 +249,9 @@ impl RedisQueue {
         })
     }
 
-    /// Waits until the stream has grown since `look`, the bell has rung, or `pause` is over.
-    async fn wait(&self, reader: &mut Reader, look: &Look, pause: Duration) -> Result<(), Fault> {
+    /// Waits until the stream has grown since `look`, the bell has rung, or `pause` is over; whether
+    /// something woke it.
+    async fn wait(&self, reader: &mut Reader, look: &Look, pause: Duration) -> Result<bool, Fault> {
         let (stream, bell) = (self.0.parts.stream(), self.0.parts.bell());
         let args = vec![
             Arg::from_static_str("COUNT"),
@@ -229,8 +268,8 @@ impl RedisQueue {
             async |link: &crate::link::Link| link.blocking("XREAD", stream, args, pause).await;
         match reader.with(wait).await {
             // What has come, or gone, is found out by reading.
-            Ok(_) => Ok(()),
-            Err(fault) if fault.lost_group() => Ok(()),
+            Ok(told) => Ok(!told.is_null()),
+            Err(fault) if fault.lost_group() => Ok(false),
             Err(fault) => Err(fault),
         }
     }

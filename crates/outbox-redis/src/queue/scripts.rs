@@ -36,4 +36,5 @@ pub(super) static RECOVER: Script = script!("recover", even_when_full);
 pub(super) static REPAIR: Script = script!("repair", even_when_full);
 pub(super) static SETTLE: Script = script!("settle", even_when_full);
 pub(super) static STATS: Script = script!("stats", even_when_full);
+pub(super) static TAKE: Script = script!("take", even_when_full);
 pub(super) static TRIM: Script = script!("trim", even_when_full);
