@@ -4,6 +4,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
 /// A program is given up after this long: something in it hangs.
@@ -141,16 +142,50 @@ impl Running {
     }
 
     /// Waits for its end.
-    pub(crate) async fn finish(self) -> Finished {
-        let output = tokio::time::timeout(PATIENCE, self.0.wait_with_output());
-        let output = output.await.expect("the program hangs").unwrap();
+    pub(crate) async fn finish(mut self) -> Finished {
+        let (mut told, mut complained) = (Vec::new(), Vec::new());
+        let (out, err) = (self.0.stdout.take(), self.0.stderr.take());
+        let ended = async {
+            let (_, _, ended) = tokio::join!(
+                read(out, &mut told),
+                read(err, &mut complained),
+                self.0.wait()
+            );
+            ended.unwrap()
+        };
+        let ended = tokio::time::timeout(PATIENCE, ended).await;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Finished {
-            code: output.status.code(),
-            told: text(&output.stdout),
-            complained: text(&output.stderr),
-        }
+        let finished = Finished {
+            code: ended.as_ref().ok().and_then(ExitStatus::code),
+            told: text(&told),
+            complained: text(&complained),
+        };
+        let threads = || self.0.id().map_or(String::new(), threads);
+        assert!(ended.is_ok(), "it hangs: {finished:#?}\n{}", threads());
+        finished
     }
+}
+
+/// Reads to the end what a program says, as far as it comes.
+async fn read(pipe: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) {
+    let mut pipe = pipe.expect("its output is not kept");
+    pipe.read_to_end(into).await.unwrap();
+}
+
+/// What each thread of a process waits for in the kernel.
+fn threads(process: u32) -> String {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter();
+    let about = |thread: PathBuf| {
+        let file = |name| std::fs::read_to_string(thread.join(name)).unwrap_or_default();
+        format!(
+            "{} {} {}",
+            file("comm").trim(),
+            file("wchan"),
+            file("syscall")
+        )
+    };
+    let threads = threads.flatten().flatten();
+    threads.map(|entry| about(entry.path())).collect()
 }
 
 /// What a program has left.

@@ -95,6 +95,9 @@ fn push_places(args: &mut Vec<Arg>, messages: &[Message]) {
     args.push(Arg::from(
         newest.map_or(0, Timestamp::as_micros).to_string(),
     ));
+    let places = messages.iter().map(|message| message.sequence.0);
+    let in_a_row = places.is_sorted_by(|one, next| one.checked_add(1) == Some(*next));
+    args.push(number(i64::from(in_a_row)));
     for (message, frame) in messages.iter().zip(frames(messages)) {
         args.push(Arg::from(message.sequence.to_string()));
         args.push(Arg::Bytes(frame));

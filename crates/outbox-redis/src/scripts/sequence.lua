@@ -3,10 +3,11 @@
 --
 -- KEYS  ..., what the keys of the bits begin with
 -- ARGV  ..., high-water mark, lifetime of the bits in ms, times of creation packed as doubles, the
---       newest of them, then place and body of each message
+--       newest of them, 1 where each place follows the one before it, then place and body of each
+--       message
 local PLACES = 65536
 local high_water, lifetime, created = tonumber(ARGV[3]), ARGV[4], ARGV[5]
-local count = (#ARGV - 6) / 2
+local count = (#ARGV - 7) / 2
 
 -- Whoever loses the stream alone begins with bits under another name; the old ones end by themselves.
 local life = tonumber(call('HGET', origin, 'life') or '0')
@@ -61,13 +62,16 @@ end
 -- First look, then write: a script is not rolled back.
 local top, newest = major(marked), tonumber(mark[4] or '0')
 local again = {}
-for i = 1, count do
-    local place = tonumber(ARGV[5 + 2 * i])
+-- Most often they follow each other, behind all that there are.
+local first = tonumber(ARGV[8])
+local in_a_row = first and ARGV[7] == '1' and first > top
+for i = 1, in_a_row and 0 or count do
+    local place = tonumber(ARGV[6 + 2 * i])
     if place <= top then
         local key, bit = chunk_of(place)
         if call('GETBIT', key, bit) == 1 then
             if struct.unpack('<d', created, i * 8 - 7) > newest then
-                return {'reused', ARGV[5 + 2 * i]}
+                return {'reused', ARGV[6 + 2 * i]}
             end
             again[i] = true
         end
@@ -76,11 +80,19 @@ end
 
 local room, fit, last = high_water - length, 0, marked
 if count > 0 and room > 0 then
-    try_writes(tonumber(ARGV[7]))
+    try_writes(tonumber(ARGV[8]))
 end
 local from, to
-for i = 1, count do
-    local text = ARGV[5 + 2 * i]
+local plain = in_a_row and room >= count
+if plain then
+    for i = 1, count do
+        last = call('XADD', stream, ARGV[6 + 2 * i] .. '-0', 'm', ARGV[7 + 2 * i])
+    end
+    from, to = first, first + count - 1
+    fit, added = count, added + count
+end
+for i = 1, plain and 0 or count do
+    local text = ARGV[6 + 2 * i]
     local place = tonumber(text)
     if not again[i] and place <= top and to then
         -- It may be in the batch twice.
@@ -94,7 +106,7 @@ for i = 1, count do
         local id = text .. '-0'
         -- One that comes late goes behind what overtook it.
         if place <= top then id = string.format('%.0f-*', top) end
-        last = call('XADD', stream, id, 'm', ARGV[6 + 2 * i])
+        last = call('XADD', stream, id, 'm', ARGV[7 + 2 * i])
         added = added + 1
         top = math.max(top, place)
         room = room - 1
