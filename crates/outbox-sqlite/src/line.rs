@@ -3,6 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// How often at most those who serve look whether more have come.
+const LOOKS: u32 = 16;
+
 /// Those who wait for something that is done for many at once.
 ///
 /// A task that belongs to none of them serves until nobody waits: dropping a caller's future harms
@@ -92,9 +95,20 @@ impl<T> Service<T> {
     async fn run<F: Future<Output = ()> + Send>(mut self, serve: impl Fn() -> F + Send) {
         while !self.left {
             serve().await;
-            // Those who were answered may want more: let them join before looking.
-            tokio::task::yield_now().await;
+            self.gather().await;
             self.leave_if_done();
+        }
+    }
+
+    /// Those who were answered may want more: lets them join, as long as more of them come.
+    async fn gather(&self) {
+        let mut waiting = 0;
+        for _ in 0..LOOKS {
+            tokio::task::yield_now().await;
+            let before = std::mem::replace(&mut waiting, self.line.state().waiting.len());
+            if waiting <= before {
+                return;
+            }
         }
     }
 
