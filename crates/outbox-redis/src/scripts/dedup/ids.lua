@@ -34,9 +34,12 @@ local function owned(width)
     keys[#keys + 1] = KEYS[place]
   end
   local held = call('MGET', unpack(keys))
-  -- By the server's own clock, a key that is over is gone.
-  for at = 1, ahead > 0 and #keys or 0 do
-    held[at] = held[at] and own(keys[at])
+  for at, key in ipairs(keys) do
+    -- By the server's own clock, a key that is over is gone. A key of another type is an error, which
+    -- the one command for all does not tell from none.
+    if ahead > 0 or not held[at] then
+      held[at] = (own(key))
+    end
   end
   return held
 end

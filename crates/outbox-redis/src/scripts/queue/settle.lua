@@ -66,10 +66,12 @@ if all_done() then
 end
 
 local ids, outcomes, proofs, places = {}, {}, {}, {}
+local plain = true
 local place = 4
 while place <= #ARGV do
   local outcome, proof, count = ARGV[place], ARGV[place + 1], tonumber(ARGV[place + 2])
   place = place + 3
+  plain = plain and outcome == 'done'
   for _ = 1, count do
     local at = #ids + 1
     ids[at], outcomes[at], proofs[at], places[at] = ARGV[place], outcome, proof, place
@@ -97,10 +99,12 @@ end
 
 -- Fails before anything was written where a key is of another type.
 redis.call('HLEN', BACK)
-redis.call('ZCARD', DELAYED)
-redis.call('HLEN', RETURNED)
-redis.call('XLEN', QUARANTINE)
-redis.call('XLEN', BELL)
+if not plain then
+  redis.call('ZCARD', DELAYED)
+  redis.call('HLEN', RETURNED)
+  redis.call('XLEN', QUARANTINE)
+  redis.call('XLEN', BELL)
+end
 
 -- The last ones of a history, whose records stand each behind its length, so that one more fits.
 local function cut(history)

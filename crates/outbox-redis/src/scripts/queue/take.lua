@@ -3,6 +3,8 @@
 -- ARGV: group, now, owner, consumer, lease, the most entries
 -- Answers the token, the entries, when the first lease of anybody else ends, and the present moment.
 local owner = ARGV[3]
+-- First, so that what is due is among what is read.
+move_due()
 local read = redis.call(
   'XREADGROUP', 'GROUP', GROUP, ARGV[4], 'COUNT', ARGV[6], 'STREAMS', STREAM, '>')
 local entries, ids, token = read and read[1][2] or {}, {}, '0'
@@ -12,5 +14,4 @@ end
 if #ids > 0 then
   token = hold(owner, tonumber(ARGV[5]), ids)
 end
-move_due()
 return {token, entries, next_expiry(owner), digits(NOW)}
