@@ -84,8 +84,16 @@ async fn wakes(scene: &Scene, waiting: &dyn Queue) -> CaseResult {
     let sent = [message(1)];
     let (report, sent) = tokio::join!(waiting, scene.enqueue(&sent));
     sent?;
-    only(report?.deliveries)?;
+    let delivery = only(report?.deliveries)?;
     assert!(began.elapsed() < WOKEN);
+    // It is held as any other.
+    assert_eq!(scene.queue.stats(START).await?.in_flight, 1);
+    assert!(
+        scene
+            .settle(delivery.receipt, DeliveryOutcome::Done, START)
+            .await?
+    );
+    assert_eq!(scene.queue.stats(START).await?.depth(), 0);
     Ok(())
 }
 
