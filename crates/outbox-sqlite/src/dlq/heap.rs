@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use outbox_core::error::Result;
 use outbox_core::id::MessageId;
@@ -8,6 +10,7 @@ use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::letter::{hex, origin};
+use crate::codec::jsonb;
 use crate::connect::Role;
 use crate::error::Fault;
 use crate::quarantine::json;
@@ -44,14 +47,27 @@ impl SqliteDlqHeap {
         }
     }
 
-    /// What relays and workers wait for.
-    async fn at_once(&self, sql: &'static str, rows: String) -> Result<u64, Fault> {
-        run(self.store.swift_writer().await?, sql, rows).await
+    async fn record(&self, failures: &[Failure]) -> Result<(), Fault> {
+        let rows = json(&failures.iter().map(Named::from).collect::<Vec<_>>())?;
+        let mut writer = self.store.swift_writer().await?;
+        let record = sqlx::query(RECORD).bind(rows);
+        record.execute(writer.connection()).await?;
+        writer.finish();
+        Ok(())
     }
 
-    /// What nobody waits for.
-    async fn in_time(&self, sql: &'static str, rows: String) -> Result<u64, Fault> {
-        run(self.store.background_writer(Role::Bulk).await?, sql, rows).await
+    async fn forget(&self, subjects: &[Subject]) -> Result<(), Fault> {
+        let named = subjects.iter().map(|subject| (subject, None));
+        change(self.store.swift_writer().await?, FORGET, named).await?;
+        Ok(())
+    }
+
+    /// Does `sql` to those of `drained` that are still claimed; answers how many they were.
+    async fn end_claims(&self, sql: &'static str, drained: &[DlqEntry]) -> Result<u64, Fault> {
+        let named = drained
+            .iter()
+            .map(|entry| (&entry.subject, Some(entry.claim)));
+        change(self.store.background_writer(Role::Bulk).await?, sql, named).await
     }
 
     async fn drain(&self, request: &DrainRequest) -> Result<Vec<DlqEntry>, Fault> {
@@ -138,23 +154,18 @@ pub(super) const RECORD: &str = "\
         last_failed_at = max(last_failed_at, excluded.last_failed_at), \
         error_kind = excluded.error_kind, error = excluded.error";
 
-/// The subjects that are named. Their types are said, for SQLite to look each of them up: without
-/// them it goes through all entries of the origin.
+/// Entries of one origin by their ids, in the order in which [`change`] binds them.
 macro_rules! named {
-    ($more:literal) => {
+    ($do:literal, $more:literal) => {
         concat!(
-            "SELECT CAST(value ->> 'origin' AS TEXT), CAST(unhex(value ->> 'id') AS BLOB)",
-            $more,
-            " FROM json_each(?1)"
+            $do,
+            " WHERE origin = ?1 AND id IN (SELECT CAST(value AS BLOB) FROM json_each(?2))",
+            $more
         )
     };
 }
 
-pub(super) const FORGET: &str = concat!(
-    "DELETE FROM outbox_failures WHERE (origin, id) IN ( ",
-    named!(""),
-    ")"
-);
+pub(super) const FORGET: &str = named!("DELETE FROM outbox_failures", "");
 
 macro_rules! drain {
     ($meant:literal, $order:literal) => {
@@ -177,16 +188,14 @@ pub(super) const EXCEEDS: &str = "SELECT \
     EXISTS (SELECT 1 FROM outbox_failures WHERE failures >= ?1 AND claimed_until <= ?3) \
     OR EXISTS (SELECT 1 FROM outbox_failures WHERE first_failed_at < ?2 AND claimed_until <= ?3)";
 
-pub(super) const CONFIRM: &str = concat!(
-    "DELETE FROM outbox_failures WHERE (origin, id, claim) IN ( ",
-    named!(", value ->> 'claim'"),
-    ") AND claimed_until > 0"
+pub(super) const CONFIRM: &str = named!(
+    "DELETE FROM outbox_failures",
+    " AND claim = ?3 AND claimed_until > 0"
 );
 
-pub(super) const RELEASE: &str = concat!(
-    "UPDATE outbox_failures SET claimed_until = 0 WHERE (origin, id, claim) IN ( ",
-    named!(", value ->> 'claim'"),
-    ") AND claimed_until > 0"
+pub(super) const RELEASE: &str = named!(
+    "UPDATE outbox_failures SET claimed_until = 0",
+    " AND claim = ?3 AND claimed_until > 0"
 );
 
 pub(super) const HAS_OLD: &str =
@@ -200,10 +209,29 @@ pub(super) const PURGE: &str = "\
 const STATS: &str = "SELECT count(*), ifnull(sum(claimed_until > ?1), 0), min(first_failed_at) \
     FROM outbox_failures";
 
-/// Runs one statement, about `rows`; answers how many rows it changed.
-async fn run(mut writer: Writer, sql: &'static str, rows: String) -> Result<u64, Fault> {
-    let done = sqlx::query(sql).bind(rows);
-    let changed = done.execute(writer.connection()).await?.rows_affected();
+/// Does `sql` to the entries that are named, each with the claim that it must still have, if any;
+/// answers how many rows it changed. What does not share origin and claim takes a transaction each.
+async fn change<'a>(
+    mut writer: Writer,
+    sql: &'static str,
+    named: impl Iterator<Item = (&'a Subject, Option<u64>)>,
+) -> Result<u64, Fault> {
+    let mut alike: HashMap<_, Vec<&[u8]>> = HashMap::new();
+    for (subject, claim) in named {
+        let ids = alike.entry((&subject.origin, claim)).or_default();
+        ids.push(subject.id.as_bytes());
+    }
+    let mut changed = 0;
+    for ((origin, claim), ids) in alike {
+        let query = sqlx::query(sql)
+            .bind(origin.to_string())
+            .bind(jsonb::texts(ids));
+        let query = match claim {
+            Some(claim) => query.bind(claim.cast_signed()),
+            None => query,
+        };
+        changed += query.execute(writer.connection()).await?.rows_affected();
+    }
     writer.finish();
     Ok(changed)
 }
@@ -247,69 +275,38 @@ fn entry(row: &SqliteRow, claim: u64) -> Result<DlqEntry, Fault> {
     })
 }
 
-/// A subject as SQL reads it, with what else there is to say.
+/// A failure as [`RECORD`] reads it.
 #[derive(Serialize)]
 struct Named<'a> {
     origin: String,
     id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    at: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kind: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    claim: Option<u64>,
+    at: Timestamp,
+    kind: &'a str,
+    error: &'a str,
 }
 
-impl<'a> From<&'a Subject> for Named<'a> {
-    fn from(subject: &'a Subject) -> Self {
+impl<'a> From<&'a Failure> for Named<'a> {
+    fn from(failure: &'a Failure) -> Self {
         Self {
-            origin: subject.origin.to_string(),
-            id: hex(subject.id.as_bytes()),
-            at: None,
-            kind: None,
-            error: None,
-            claim: None,
+            origin: failure.subject.origin.to_string(),
+            id: hex(failure.subject.id.as_bytes()),
+            at: failure.at,
+            kind: &failure.kind,
+            error: &failure.error,
         }
     }
-}
-
-fn named(failure: &Failure) -> Named<'_> {
-    Named {
-        at: Some(failure.at),
-        kind: Some(&failure.kind),
-        error: Some(&failure.error),
-        ..Named::from(&failure.subject)
-    }
-}
-
-fn claims(drained: &[DlqEntry]) -> Result<String, Fault> {
-    let claims = drained.iter().map(|entry| Named {
-        claim: Some(entry.claim),
-        ..Named::from(&entry.subject)
-    });
-    json(&claims.collect::<Vec<_>>())
 }
 
 #[async_trait]
 impl DlqHeap for SqliteDlqHeap {
     async fn record_failures(&self, failures: &[Failure]) -> Result<()> {
-        let record = async {
-            let rows = json(&failures.iter().map(named).collect::<Vec<_>>())?;
-            self.at_once(RECORD, rows).await
-        };
-        record.await.at(&self.store, "count failures")?;
-        Ok(())
+        let recorded = self.record(failures).await;
+        recorded.at(&self.store, "count failures")
     }
 
     async fn record_successes(&self, subjects: &[Subject]) -> Result<()> {
-        let forget = async {
-            let rows = json(&subjects.iter().map(Named::from).collect::<Vec<_>>())?;
-            self.at_once(FORGET, rows).await
-        };
-        forget.await.at(&self.store, "forget failures")?;
-        Ok(())
+        let forgotten = self.forget(subjects).await;
+        forgotten.at(&self.store, "forget failures")
     }
 
     async fn drain_exceeded(&self, request: &DrainRequest) -> Result<Vec<DlqEntry>> {
@@ -323,13 +320,13 @@ impl DlqHeap for SqliteDlqHeap {
     }
 
     async fn confirm(&self, drained: &[DlqEntry]) -> Result<u64> {
-        let confirm = async { self.in_time(CONFIRM, claims(drained)?).await };
-        confirm.await.at(&self.store, "confirm drained failures")
+        let confirmed = self.end_claims(CONFIRM, drained).await;
+        confirmed.at(&self.store, "confirm drained failures")
     }
 
     async fn release(&self, drained: &[DlqEntry]) -> Result<u64> {
-        let release = async { self.in_time(RELEASE, claims(drained)?).await };
-        release.await.at(&self.store, "release drained failures")
+        let released = self.end_claims(RELEASE, drained).await;
+        released.at(&self.store, "release drained failures")
     }
 
     async fn purge(&self, before: Timestamp, max: usize, now: Timestamp) -> Result<u64> {

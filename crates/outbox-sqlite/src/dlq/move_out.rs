@@ -26,7 +26,9 @@ const CHUNK: usize = 200;
 /// the index of waiting messages that it touches once for several messages.
 const CHUNK_ALONE: usize = 1_000;
 /// About the most bytes of bodies that one transaction moves, where it moves more than one.
-const BYTES: usize = 8 << 20;
+const BYTES: i64 = 8 << 20;
+/// Up to so many bytes a body is read with its row: all that one look reads fits [`BYTES`].
+const SMALL: i64 = BYTES / CHUNK_ALONE as i64;
 
 /// Moves the messages of `entries`, one answer each.
 pub(super) async fn quarantine(
@@ -74,32 +76,41 @@ struct Moving<'a> {
 /// A message where it stands.
 struct Standing {
     /// Its row's number.
-    row: i64,
+    number: i64,
     free: bool,
-    size: usize,
+    /// How long its body is.
+    size: i64,
+    row: SqliteRow,
 }
 
-pub(super) const OUTBOX: &str = "\
-    SELECT id, seq, state <> 0 OR (SELECT expires_at = 0 FROM outbox_lease WHERE id = 1), \
-        length(body) \
+macro_rules! free {
+    () => {
+        "(state <> 0 OR (SELECT expires_at = 0 FROM outbox_lease WHERE id = 1))"
+    };
+}
+
+/// What is there of some ids; the body where it may be moved and is small.
+pub(super) const OUTBOX: &str = concat!(
+    "SELECT id, seq, ",
+    free!(),
+    ", length(body), iif(length(body) <= ?2 AND ",
+    free!(),
+    ", body, NULL), attempts, history, first_failed_at, redrives, ordering_key \
     FROM outbox_messages \
-    WHERE id IN (SELECT CAST(value AS BLOB) FROM json_each(?1)) AND state <> 3";
+    WHERE id IN (SELECT CAST(value AS BLOB) FROM json_each(?1)) AND state <> 3"
+);
 
 pub(super) const QUEUE: &str = "\
-    SELECT k.id, k.place, ifnull(r.token, 1) = 0, ifnull(length(r.body), 0) \
+    SELECT k.id, k.place, ifnull(r.token, 1) = 0, ifnull(length(r.body), 0), \
+        iif(length(r.body) <= ?2 AND r.token = 0, r.body, NULL), \
+        r.attempts, r.history, r.first_failed_at, r.redrives, NULL \
     FROM outbox_enqueued AS k LEFT JOIN outbox_returned AS r ON r.place = k.place \
-    WHERE k.queue = ?2 AND k.id IN (SELECT CAST(value AS BLOB) FROM json_each(?1)) \
+    WHERE k.queue = ?3 AND k.id IN (SELECT CAST(value AS BLOB) FROM json_each(?1)) \
     AND (r.place IS NOT NULL \
         OR EXISTS (SELECT 1 FROM outbox_entries AS e WHERE e.place = k.place))";
 
-pub(super) const OUTBOX_ROWS: &str = "\
-    SELECT id, seq, attempts, history, first_failed_at, redrives, body, ordering_key \
-    FROM outbox_messages WHERE seq IN (SELECT value FROM json_each(?1))";
-
-pub(super) const QUEUE_ROWS: &str = "\
-    SELECT k.id, r.place, r.attempts, r.history, r.first_failed_at, r.redrives, r.body, NULL \
-    FROM outbox_returned AS r JOIN outbox_enqueued AS k ON k.place = r.place \
-    WHERE r.place IN (SELECT value FROM json_each(?1))";
+pub(super) const OUTBOX_BODY: &str = "SELECT body FROM outbox_messages WHERE seq = ?1";
+pub(super) const QUEUE_BODY: &str = "SELECT body FROM outbox_returned WHERE place = ?1";
 
 pub(super) const LEAVE_QUEUE: &str = "\
     DELETE FROM outbox_returned WHERE place IN (SELECT value FROM json_each(?1))";
@@ -135,18 +146,18 @@ impl Moving<'_> {
             writer.finish();
             return Ok(Vec::new());
         };
-        let standing = standing(connection, destination, entries).await?;
+        let mut standing = standing(connection, destination, entries).await?;
         let (mut taken, mut left, mut bytes) = (Vec::new(), Vec::new(), 0);
         for entry in entries {
             let id = entry.subject.id;
-            match standing.get(&id) {
+            match standing.remove(&id) {
                 None => {}
                 Some(found) if !found.free => {
                     moves.insert(id, Move::InFlight);
                 }
                 Some(found) if bytes == 0 || bytes + found.size <= BYTES => {
                     bytes += found.size;
-                    taken.push(found.row);
+                    taken.push((*entry, found));
                     moves.insert(id, Move::Moved);
                 }
                 Some(_) => left.push(*entry),
@@ -155,8 +166,8 @@ impl Moving<'_> {
         if taken.is_empty() {
             writer.rollback().await?;
         } else {
-            self.take(connection, destination, (&taken, entries))
-                .await?;
+            taken.sort_unstable_by_key(|(_, found)| found.number);
+            self.take(connection, destination, &taken).await?;
             writer.commit().await?;
             self.store.announce();
         }
@@ -168,33 +179,28 @@ impl Moving<'_> {
         &self,
         connection: &mut SqliteConnection,
         destination: Destination,
-        (taken, entries): (&[i64], &[&DlqEntry]),
+        taken: &[(&DlqEntry, Standing)],
     ) -> Result<(), Fault> {
-        let known: HashMap<_, _> = entries.iter().map(|e| (e.subject.id, *e)).collect();
-        let taken = || jsonb::integers(taken.iter().copied());
-        let sql = match destination {
-            Destination::Outbox => OUTBOX_ROWS,
-            Destination::Queue { .. } => QUEUE_ROWS,
-        };
-        let rows = sqlx::query(sql).bind(taken());
-        let rows = rows.fetch_all(&mut *connection).await?;
-        let mut dead = Vec::with_capacity(rows.len());
-        for row in &rows {
-            if let Some(entry) = known.get(&id(row)?) {
-                dead.push(self.dead(row, entry, destination)?);
-            }
+        let mut dead = Vec::with_capacity(taken.len());
+        for (entry, found) in taken {
+            let body = match found.row.try_get(4)? {
+                Some(body) => body,
+                None => body_of(connection, destination, found.number).await?,
+            };
+            dead.push(self.dead(found, body, entry, destination)?);
         }
         quarantine::insert(connection, &dead).await?;
+        let rows = || jsonb::integers(taken.iter().map(|(_, found)| found.number));
         let Destination::Queue { number, .. } = destination else {
             for sql in [settle_any::UNPARK_LATER, settle_any::BURIED] {
                 sqlx::query(sql)
-                    .bind(taken())
+                    .bind(rows())
                     .execute(&mut *connection)
                     .await?;
             }
             return Ok(());
         };
-        let leave = sqlx::query(LEAVE_QUEUE).bind(taken());
+        let leave = sqlx::query(LEAVE_QUEUE).bind(rows());
         leave.execute(&mut *connection).await?;
         let count = sqlx::query(COUNT_LEFT).bind(number).bind(dead.len() as i64);
         count.execute(connection).await?;
@@ -204,15 +210,16 @@ impl Moving<'_> {
     /// What quarantine keeps of a row; where the row tells of no failure, the heap does.
     fn dead(
         &self,
-        row: &SqliteRow,
+        found: &Standing,
+        body: Vec<u8>,
         entry: &DlqEntry,
         destination: Destination,
     ) -> Result<Entry, Fault> {
-        let bytes = Bytes::from(row.try_get::<Vec<u8>, _>(6)?);
-        let number: i64 = row.try_get(1)?;
-        let history = row.try_get::<Option<&str>, _>(3)?;
+        let Standing { number, row, .. } = found;
+        let bytes = Bytes::from(body);
+        let history = row.try_get::<Option<&str>, _>(6)?;
         let history = history.map(history::parse).unwrap_or_default();
-        let first_failed_at: Option<i64> = row.try_get(4)?;
+        let first_failed_at: Option<i64> = row.try_get(7)?;
         let first_failed_at = first_failed_at.map_or(entry.first_failed_at, Timestamp::from_micros);
         let (last_failed_at, kind, error) = match history.last() {
             Some(last) => (last.at, &last.kind, &last.error),
@@ -220,15 +227,15 @@ impl Moving<'_> {
         };
         let (kind, error) = (kind.clone(), error.clone());
         let start = match destination {
-            Destination::Outbox => outbox_entry(bytes, number, row.try_get(7)?, self.now),
+            Destination::Outbox => outbox_entry(bytes, *number, row.try_get(9)?, self.now),
             Destination::Queue { span, .. } => Entry {
-                place: Some(span.entry(number).major.cast_signed()),
+                place: Some(span.entry(*number).major.cast_signed()),
                 ..dead_frame(&bytes, self.origin.to_string(), self.now)
             },
         };
         Ok(Entry {
-            attempts: row.try_get(2)?,
-            redrives: row.try_get(5)?,
+            attempts: row.try_get(5)?,
+            redrives: row.try_get(8)?,
             history,
             first_failed_at,
             last_failed_at,
@@ -258,20 +265,34 @@ async fn standing(
     let ids: HashSet<_> = entries.iter().map(|entry| entry.subject.id).collect();
     let ids = jsonb::texts(ids.iter().map(|id| &id.as_bytes()[..]));
     let query = match destination {
-        Destination::Outbox => sqlx::query(OUTBOX).bind(ids),
-        Destination::Queue { number, .. } => sqlx::query(QUEUE).bind(ids).bind(number),
+        Destination::Outbox => sqlx::query(OUTBOX).bind(ids).bind(SMALL),
+        Destination::Queue { number, .. } => sqlx::query(QUEUE).bind(ids).bind(SMALL).bind(number),
     };
     let mut standing = HashMap::with_capacity(entries.len());
     for row in query.fetch_all(connection).await? {
-        let size: i64 = row.try_get(3)?;
         let found = Standing {
-            row: row.try_get(1)?,
+            number: row.try_get(1)?,
             free: row.try_get(2)?,
-            size: usize::try_from(size).unwrap_or(0),
+            size: row.try_get(3)?,
+            row,
         };
-        standing.insert(id(&row)?, found);
+        standing.insert(id(&found.row)?, found);
     }
     Ok(standing)
+}
+
+/// A body that was too large to be read with its row.
+async fn body_of(
+    connection: &mut SqliteConnection,
+    destination: Destination,
+    number: i64,
+) -> Result<Vec<u8>, Fault> {
+    let sql = match destination {
+        Destination::Outbox => OUTBOX_BODY,
+        Destination::Queue { .. } => QUEUE_BODY,
+    };
+    let body = sqlx::query_scalar(sql).bind(number);
+    Ok(body.fetch_one(connection).await?)
 }
 
 /// The id in the first column.

@@ -12,9 +12,9 @@ async fn no_statement_of_the_heap_goes_through_a_table() {
 
 #[tokio::test]
 async fn no_statement_that_moves_a_message_goes_through_a_table() {
-    assert_no_scans(&[move_out::OUTBOX, move_out::QUEUE, move_out::OUTBOX_ROWS]).await;
+    assert_no_scans(&[move_out::OUTBOX, move_out::QUEUE, move_out::OUTBOX_BODY]).await;
     assert_no_scans(&[
-        move_out::QUEUE_ROWS,
+        move_out::QUEUE_BODY,
         move_out::LEAVE_QUEUE,
         move_out::COUNT_LEFT,
     ])
