@@ -1,3 +1,4 @@
+use outbox_core::message::Kind;
 use outbox_core::testing::{CaseResult, cut};
 
 use super::given::{START, after, keyed, letter_texts, message};
@@ -18,6 +19,7 @@ pub(super) const CASES: &[DlqCase] = &[
     case!("10.2", what_was_given_up_rests_in_the_same_quarantine),
     case!("10.2", each_message_leaves_its_own_side, BOTH),
     case!("10.2", a_batch_of_1000_moves_whole),
+    case!("10.4", messages_that_differ_in_all_move_together),
     case!("7.2", a_dropped_move_neither_loses_nor_doubles),
 ];
 
@@ -63,6 +65,38 @@ async fn a_moved_message_keeps_all_that_it_had(harness: &dyn DlqHarness) -> Case
         assert_eq!((letter.quarantined_at, letter.redrives), (after(2), 0));
         assert_eq!(letter.origin, scene.origin);
         assert!(!letter.place.is_empty() && letter.problem.is_none());
+    }
+    Ok(())
+}
+
+async fn messages_that_differ_in_all_move_together(harness: &dyn DlqHarness) -> CaseResult {
+    for scene in sides(harness).await? {
+        let large = |letter: &str| letter.repeat(40_000);
+        let new = [
+            message("small"),
+            message(&large("a")).content_type("text/plain"),
+            keyed("key", "")
+                .header("trace", "1")
+                .aggregate("order", "7"),
+            message(&large("b")).kind(Kind {
+                version: 3,
+                ..Kind::new("other")
+            }),
+            keyed("other key", "small, too").content_type("application/cbor"),
+        ];
+        scene.put(&new).await?;
+        let taken = scene.take(new.len(), START).await?;
+        scene.retry(&taken, "no luck", START).await?;
+        let ids: Vec<_> = taken.iter().map(|delivery| delivery.message.id).collect();
+        let moved = scene.quarantine(&ids, START).await?;
+        assert_eq!(moved, [Move::Moved; 5]);
+        let letters = scene.letters().await?;
+        assert_eq!(letters.len(), new.len());
+        for (letter, delivery) in letters.into_iter().zip(taken) {
+            let mut kept = letter.message.ok_or("the message is readable")?;
+            kept.epoch = delivery.message.epoch;
+            assert_eq!(kept, delivery.message);
+        }
     }
     Ok(())
 }

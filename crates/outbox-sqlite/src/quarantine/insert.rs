@@ -214,3 +214,83 @@ fn fitting(entries: &[Entry]) -> usize {
     };
     entries.iter().take(STATEMENT_ROWS).take_while(fits).count()
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use outbox_core::id::MessageId;
+    use outbox_core::lease::{Epoch, Sequence};
+    use outbox_core::message::{Headers, Kind, Message};
+    use outbox_core::time::Timestamp;
+    use sqlx::{Connection, Row};
+
+    use super::*;
+
+    fn entry(seq: i64, kind: &str) -> Entry {
+        Entry {
+            kind: kind.to_owned(),
+            ..Entry::of_outbox(seq, 0, Timestamp::EPOCH)
+        }
+    }
+
+    fn readable(seq: i64, kind: &str) -> Entry {
+        let message = Message {
+            id: MessageId::from_bytes([u8::try_from(seq).unwrap(); 16]),
+            sequence: Sequence(1),
+            epoch: Epoch(0),
+            topic: "t".to_owned(),
+            kind: Kind::new("k"),
+            ordering_key: None,
+            content_type: String::new(),
+            headers: Headers::default(),
+            payload: format!("payload {seq}").into(),
+            aggregate: None,
+            retry: None,
+            created_at: Timestamp::EPOCH,
+            due_at: Timestamp::EPOCH,
+        };
+        Entry {
+            message: Some(message),
+            ..entry(seq, kind)
+        }
+    }
+
+    fn damaged(seq: i64, kind: &str) -> Entry {
+        Entry {
+            body: Some(Bytes::from(format!("body {seq}"))),
+            ..entry(seq, kind)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_readable_and_what_is_not_are_inserted_in_order() {
+        let mut connection = SqliteConnection::connect(":memory:").await.unwrap();
+        let schema = sqlx::AssertSqlSafe(crate::schema_sql());
+        sqlx::raw_sql(schema)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        let entries = [
+            readable(1, "same"),
+            readable(2, "same"),
+            damaged(3, "same"),
+            damaged(4, "other"),
+            readable(5, "last"),
+        ];
+        insert(&mut connection, &entries).await.unwrap();
+        let sql = "SELECT seq, id, payload, body, error_kind FROM outbox_quarantine ORDER BY entry";
+        let rows = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
+        assert_eq!(rows.len(), entries.len());
+        for (row, entry) in rows.iter().zip(&entries) {
+            let message = entry.message.as_ref();
+            assert_eq!(row.get::<i64, _>(0), entry.seq);
+            let id = message.map(|m| m.id.as_bytes().to_vec());
+            assert_eq!(row.get::<Option<Vec<u8>>, _>(1), id);
+            let payload = message.map(|m| m.payload.to_vec());
+            assert_eq!(row.get::<Option<Vec<u8>>, _>(2), payload);
+            let body = entry.body.as_ref().map(|body| body.to_vec());
+            assert_eq!(row.get::<Option<Vec<u8>>, _>(3), body);
+            assert_eq!(row.get::<&str, _>(4), entry.kind);
+        }
+    }
+}
