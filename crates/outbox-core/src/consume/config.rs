@@ -102,8 +102,9 @@ pub struct WorkerConfig {
     pub lease: Duration,
     /// How often in a row a delivery may be taken over from workers that died with it before it goes
     /// to quarantine, with the kind `takeovers`: its handler seems to kill its process; 5 by
-    /// default. From the second takeover on, a worker holds one such delivery at a time, so that it
-    /// takes no other with it.
+    /// default. From the second takeover on, a worker holds fewer and fewer of them together, so that
+    /// it takes no other with it: with `n` left to bear, at most 32 to the power of `n - 2`, and at
+    /// least one.
     pub max_takeovers: u32,
     /// How long one call waits for deliveries, and how often an idle worker looks for those of dead
     /// ones where the queue cannot tell when; 30 s by default.

@@ -19,6 +19,7 @@ use crate::time::Timestamp;
 
 use super::Worker;
 use super::decided::{Admission, Admitted, Decided, Ended};
+use super::suspect::Suspects;
 
 mod events;
 mod start;
@@ -48,8 +49,8 @@ pub(super) struct Engine<'a> {
     decided: Vec<Decided>,
     /// The receipts that the running settlement is about.
     settling: Vec<Receipt>,
-    /// Whether suspects are among them: none is handled before they are gone.
-    suspects_leave: bool,
+    /// The suspects among them.
+    suspects_settling: Suspects,
     timers: Timers,
     busy: Busy,
     desk: ReportDesk,
@@ -69,7 +70,7 @@ struct Running {
     receipt: Receipt,
     claim: Option<(crate::id::MessageId, ClaimToken)>,
     key: Option<String>,
-    suspect: bool,
+    takeovers: u32,
     abort: Option<AbortHandle>,
 }
 
@@ -125,7 +126,7 @@ impl<'a> Engine<'a> {
             busy_keys: BTreeSet::new(),
             decided: Vec::new(),
             settling: Vec::new(),
-            suspects_leave: false,
+            suspects_settling: Suspects::NONE,
             timers: Timers {
                 recover: now,
                 heartbeat: now + worker.config.lease / 3,
@@ -199,6 +200,19 @@ impl<'a> Engine<'a> {
     /// Deliveries that this worker holds a lease on.
     fn held(&self) -> usize {
         self.ready.len() + self.running.len() + self.decided.len() + self.settling.len()
+    }
+
+    /// Suspects that wait for their handler or are in it.
+    fn suspects_in_hand(&self) -> Suspects {
+        let ready = self.ready.iter().map(|delivery| delivery.takeovers);
+        let running = self.running.values().map(|running| running.takeovers);
+        Suspects::among(ready.chain(running), self.worker.config.max_takeovers)
+    }
+
+    /// Suspects whose fate is known, and which have yet to be settled.
+    fn suspects_leaving(&self) -> Suspects {
+        let decided = self.decided.iter().map(|one| one.delivery.takeovers);
+        Suspects::among(decided, self.worker.config.max_takeovers).and(self.suspects_settling)
     }
 
     fn begin_stop(&mut self, now: Timestamp) {

@@ -11,6 +11,7 @@ use outbox_core::ports::Queue;
 use outbox_core::report::Tally;
 use outbox_core::signal::Shutdown;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::fixture::{SECOND, text};
 use crate::stage::{Recorder, Stage, plain, text_of};
@@ -79,6 +80,56 @@ async fn a_delivery_that_kills_its_process_is_quarantined_and_takes_no_other_alo
         assert!(quarantined.iter().all(|one| one.kind == "takeovers"));
         assert!(deaths >= 6 && deaths <= 6 * poison.len(), "{deaths} deaths");
     }
+}
+
+/// A thousand deliveries that died twice with workers that were killed from outside, as in a bad
+/// deployment, are no poison: they wait for a group of their like, not each for the other.
+#[tokio::test(start_paused = true)]
+async fn many_that_died_by_chance_are_handled_soon() {
+    let mortal = Mortal::new(44, &[]);
+    let tasks: Vec<_> = (0..1_000).map(text).collect();
+    mortal.stage.enqueue(&tasks).await;
+    let config = WorkerConfig {
+        concurrency: 500,
+        prefetch: 500,
+        ..WorkerConfig::default()
+    };
+    let stuck = Consumer::new(
+        |_: Delivery| std::future::pending::<Result<(), HandlerError>>(),
+        ConsumerConfig::default(),
+    );
+    let stuck = mortal.stage.worker(stuck, config.clone());
+    let never = Shutdown::new();
+    for deaths in 0..3 {
+        // Long enough for taking over what the one before has left.
+        let killed = tokio::time::timeout(5 * SECOND, stuck.run(&never)).await;
+        assert!(killed.is_err(), "{deaths}");
+    }
+    let started = Instant::now();
+    let (tally, deaths) = mortal.live(config).await;
+    assert_eq!((tally.done, deaths), (1_000, 0));
+    let took = started.elapsed();
+    assert!(took < 10 * SECOND, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crowd_with_several_that_kill_loses_nobody_else() {
+    let mortal = Mortal::new(45, &["3", "333", "777"]);
+    let tasks: Vec<_> = (0..1_000).map(text).collect();
+    mortal.stage.enqueue(&tasks).await;
+    let config = WorkerConfig {
+        concurrency: 500,
+        prefetch: 500,
+        ..WorkerConfig::default()
+    };
+    mortal.live(config).await;
+    let quarantined = mortal.stage.queue.quarantined();
+    let mut dead: Vec<_> = quarantined
+        .iter()
+        .map(|one| text_of(one.message.as_ref().unwrap()))
+        .collect();
+    dead.sort_unstable_by_key(|text| text.parse::<u32>().unwrap());
+    assert_eq!(dead, mortal.poison, "nobody else");
 }
 
 #[tokio::test(start_paused = true)]

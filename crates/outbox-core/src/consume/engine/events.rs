@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 
 use super::super::Semantics;
 use super::super::decided::{Admission, Admitted, Decided, Ended};
-use super::super::suspect;
+use super::super::suspect::{self, Suspects};
 use super::{Engine, Event, Taken};
 
 /// How long a queue that holds what it does not give is waited for at first, before it is counted
@@ -34,7 +34,7 @@ impl Engine<'_> {
             Event::Settled(decided, report) => {
                 self.busy.settling = false;
                 self.settling.clear();
-                self.suspects_leave = false;
+                self.suspects_settling = Suspects::NONE;
                 match self.queue_answer("settle", report)? {
                     Some(report) => self.on_settled(decided, &report),
                     None => self.decided.extend(decided),
@@ -108,10 +108,11 @@ impl Engine<'_> {
         }
     }
 
-    /// Makes ready what is to be handled; those that seem to kill their worker one at a time.
+    /// Makes ready what is to be handled; of those that seem to kill their worker no more than may be
+    /// held together.
     fn take_in(&mut self, deliveries: Vec<Delivery>, now: Timestamp) {
         let most = self.worker.config.max_takeovers;
-        let sorted = suspect::sort(deliveries, (self.holds_suspect(), most), now);
+        let sorted = suspect::sort(deliveries, (self.suspects_in_hand(), most), now);
         self.ready.extend(sorted.sound);
         for (delivery, until) in sorted.turned_away {
             let delivery = Admitted::unclaimed(delivery);
@@ -122,11 +123,6 @@ impl Engine<'_> {
             let delivery = Admitted::unclaimed(delivery);
             self.decided.push(Decided::quarantined(delivery, failure));
         }
-    }
-
-    fn holds_suspect(&self) -> bool {
-        let running = self.running.values().any(|running| running.suspect);
-        running || self.ready.iter().any(suspect::is_suspect)
     }
 
     /// An entry that was lost comes back while this worker still has it: what it has goes on, under

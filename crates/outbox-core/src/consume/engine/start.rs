@@ -113,11 +113,10 @@ impl Engine<'_> {
     }
 
     /// Takes up to `most` ready deliveries whose keys nobody else here handles; the others keep their
-    /// places, and so do those behind them of the same key. A suspect waits until all others are
-    /// gone from this worker.
+    /// places, and so do those behind them of the same key. Suspects wait until those are gone from this
+    /// worker with which they must not be taken over.
     fn choose(&mut self, most: usize) -> Vec<Delivery> {
-        let leaving = self.decided.iter().any(|one| is_suspect(&one.delivery));
-        let shut = self.suspects_leave || leaving;
+        let suspects = self.suspects_in_hand().and(self.suspects_leaving());
         let mut chosen = Vec::new();
         let mut keys = BTreeSet::new();
         let mut place = 0;
@@ -126,7 +125,7 @@ impl Engine<'_> {
         {
             let key = self.serial_key(delivery);
             let taken = key.is_some_and(|key| self.busy_keys.contains(key) || keys.contains(key));
-            if taken || (shut && is_suspect(delivery)) {
+            if taken || (is_suspect(delivery) && !suspects.fit()) {
                 place += 1;
             } else {
                 keys.extend(key.cloned());
@@ -149,7 +148,7 @@ impl Engine<'_> {
             receipt: delivery.receipt,
             claim: None,
             key,
-            suspect: is_suspect(delivery),
+            takeovers: delivery.takeovers,
             abort: None,
         };
         self.running.insert(delivery.receipt.entry, running);
@@ -206,9 +205,9 @@ impl Engine<'_> {
             return;
         }
         self.busy.settling = true;
+        self.suspects_settling = self.suspects_leaving();
         let decided = std::mem::take(&mut self.decided);
         self.settling = decided.iter().map(|one| one.delivery.receipt).collect();
-        self.suspects_leave = decided.iter().any(|one| is_suspect(&one.delivery));
         let worker = self.worker;
         let span = tracing::debug_span!(names::SPAN_SETTLE, deliveries = decided.len());
         let settle = async move {
