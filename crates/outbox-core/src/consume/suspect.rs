@@ -14,8 +14,8 @@ const SUSPECT: u32 = 2;
 /// a search, and most of those that died with it by chance are soon handled.
 const SPLIT: usize = 32;
 
-/// How many takeovers more a suspect could bear when it is held alone at last. Until then it may have
-/// died with others that kill, and it may do so once more with one that is not suspect yet.
+/// How many takeovers a suspect can still bear when it is first held alone: what is not suspect yet is
+/// held beside it, and may kill its worker, too.
 const SPARE: u32 = 2;
 
 /// How far apart groups of suspects come back that cannot be held beside another.
