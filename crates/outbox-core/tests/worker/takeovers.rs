@@ -42,6 +42,8 @@ impl Mortal {
                     dies.notify_one();
                     std::future::pending::<()>().await;
                 }
+                // Longer than the poison takes, so that it kills all that is handled beside it.
+                tokio::time::sleep(Duration::from_millis(15)).await;
                 Ok::<_, HandlerError>(())
             }
         };
