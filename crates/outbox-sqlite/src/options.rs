@@ -76,7 +76,7 @@ impl SqliteOptions {
             migrate: true,
             readers: 4,
             keep_published: false,
-            background_share: 5,
+            background_share: 2,
             limits: Limits::default(),
             clock: Arc::new(SystemClock),
             entropy: Entropy::from_system(),
@@ -122,7 +122,7 @@ impl SqliteOptions {
     }
 
     /// How many percent of the time work in the background may write while others in this process
-    /// write too; 5 by default, from 1 to 100.
+    /// write too; 2 by default, from 1 to 100.
     ///
     /// That is what drains the heap of dead letters, quarantines, redrives, discards and imports them,
     /// what writes down by what they are counted, and what purges a queue's memory of ids. It goes in

@@ -103,7 +103,7 @@ variables! {
     busy_timeout: Duration = parse::duration, "OUTBOX_BUSY_TIMEOUT", DURATION, "5s",
         "How long a call waits for another writer of an embedded outbox before it fails as transient.";
     background_share: u8 = |text| parse::number(text, 1..=100), "OUTBOX_BACKGROUND_SHARE",
-        "a whole number from 1 to 100", "5",
+        "a whole number from 1 to 100", "2",
         "How many percent of the time work in the background, such as moving dead letters, may write \
          to an embedded outbox while others in the process write too.";
     keep_published: bool = parse::switch, "OUTBOX_KEEP_PUBLISHED", SWITCH, "the backend's own",

@@ -154,7 +154,9 @@ async fn who_waits_behind_others_is_served_and_who_waits_for_nothing_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn background_work_rests_for_as_long_as_others_write() {
-    let (store, _folder) = store().await;
+    let folder = tempfile::tempdir().unwrap();
+    let options = SqliteOptions::new(folder.path().join("outbox.db")).background_share(5);
+    let store = SqliteStore::open_with(options).await.unwrap();
     let write = async |store: &SqliteStore| store.writer().await.unwrap().finish();
     for (writes, rest) in [(0, 0), (1, 90), (5, 190)] {
         for _ in 0..writes.min(1) {
