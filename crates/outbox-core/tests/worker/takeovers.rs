@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use outbox_core::HandlerError;
 use outbox_core::consume::{Consumer, ConsumerConfig, Worker, WorkerConfig};
-use outbox_core::delivery::Delivery;
+use outbox_core::delivery::{Delivery, Quarantined};
 use outbox_core::ports::Queue;
 use outbox_core::report::Tally;
 use outbox_core::signal::Shutdown;
@@ -51,6 +51,20 @@ impl Mortal {
         self.stage.worker(consumer, config)
     }
 
+    async fn enqueue(&self, count: usize) {
+        let tasks: Vec<_> = (0..count).map(text).collect();
+        self.stage.enqueue(&tasks).await;
+    }
+
+    /// What lies in quarantine, in the order of its numbers.
+    fn dead(&self) -> Vec<String> {
+        let quarantined = self.stage.queue.quarantined();
+        let text = |one: &Quarantined| text_of(one.message.as_ref().unwrap());
+        let mut dead: Vec<_> = quarantined.iter().map(text).collect();
+        dead.sort_unstable_by_key(|text| text.parse::<u32>().unwrap());
+        dead
+    }
+
     /// What was handled in all lives, and how many deaths there were.
     async fn live(&self, config: WorkerConfig) -> (Tally, usize) {
         for deaths in 0..100 {
@@ -65,20 +79,23 @@ impl Mortal {
     }
 }
 
+/// A worker that holds a thousand deliveries at once.
+fn holding_all() -> WorkerConfig {
+    WorkerConfig {
+        concurrency: 500,
+        prefetch: 500,
+        ..WorkerConfig::default()
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_delivery_that_kills_its_process_is_quarantined_and_takes_no_other_along() {
     for poison in [&["0"][..], &["20"], &["7", "8"]] {
         let mortal = Mortal::new(41, poison);
-        let tasks: Vec<_> = (0..60).map(text).collect();
-        mortal.stage.enqueue(&tasks).await;
+        mortal.enqueue(60).await;
         let (_, deaths) = mortal.live(WorkerConfig::default()).await;
         let quarantined = mortal.stage.queue.quarantined();
-        let mut dead: Vec<_> = quarantined
-            .iter()
-            .map(|one| text_of(one.message.as_ref().unwrap()))
-            .collect();
-        dead.sort_unstable_by_key(|text| text.parse::<u32>().unwrap());
-        assert_eq!(dead, poison, "nobody else");
+        assert_eq!(mortal.dead(), poison, "nobody else");
         assert!(quarantined.iter().all(|one| one.kind == "takeovers"));
         assert!(deaths >= 6 && deaths <= 6 * poison.len(), "{deaths} deaths");
     }
@@ -89,13 +106,8 @@ async fn a_delivery_that_kills_its_process_is_quarantined_and_takes_no_other_alo
 #[tokio::test(start_paused = true)]
 async fn many_that_died_by_chance_are_handled_soon() {
     let mortal = Mortal::new(44, &[]);
-    let tasks: Vec<_> = (0..1_000).map(text).collect();
-    mortal.stage.enqueue(&tasks).await;
-    let config = WorkerConfig {
-        concurrency: 500,
-        prefetch: 500,
-        ..WorkerConfig::default()
-    };
+    mortal.enqueue(1_000).await;
+    let config = holding_all();
     let stuck = Consumer::new(
         |_: Delivery| std::future::pending::<Result<(), HandlerError>>(),
         ConsumerConfig::default(),
@@ -117,21 +129,10 @@ async fn many_that_died_by_chance_are_handled_soon() {
 #[tokio::test(start_paused = true)]
 async fn a_crowd_with_several_that_kill_loses_nobody_else() {
     let mortal = Mortal::new(45, &["3", "333", "777"]);
-    let tasks: Vec<_> = (0..1_000).map(text).collect();
-    mortal.stage.enqueue(&tasks).await;
-    let config = WorkerConfig {
-        concurrency: 500,
-        prefetch: 500,
-        ..WorkerConfig::default()
-    };
+    mortal.enqueue(1_000).await;
+    let config = holding_all();
     mortal.live(config).await;
-    let quarantined = mortal.stage.queue.quarantined();
-    let mut dead: Vec<_> = quarantined
-        .iter()
-        .map(|one| text_of(one.message.as_ref().unwrap()))
-        .collect();
-    dead.sort_unstable_by_key(|text| text.parse::<u32>().unwrap());
-    assert_eq!(dead, mortal.poison, "nobody else");
+    assert_eq!(mortal.dead(), mortal.poison, "nobody else");
 }
 
 #[tokio::test(start_paused = true)]
