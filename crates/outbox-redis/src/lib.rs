@@ -29,7 +29,7 @@ mod time_source;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 
-pub use dedup::{CompactLayout, DedupLayout, RedisDeduplicationCache};
+pub use dedup::{CompactLayout, DedupLayout, RedisDeduplicationCache, SetsLayout};
 #[cfg(feature = "dlq")]
 pub use dlq::{RedisDlqHeap, RedisQuarantine};
 pub use options::{Eviction, RedisOptions};

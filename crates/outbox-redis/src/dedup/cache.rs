@@ -8,11 +8,11 @@ use outbox_core::id::{Entropy, MessageId};
 use outbox_core::ports::{Claim, ClaimToken, DeduplicationCache};
 use outbox_core::time::Timestamp;
 
-use super::call::{CLAIM, COMPLETE, Call, EXTEND, LOOK, RECORD, RELEASE, field, millis};
+use super::call::{Act, Call};
 use super::layout::DedupLayout;
 use crate::error::{At, Fault};
 use crate::keys::{Keys, check_text};
-use crate::link::{Arg, Script};
+use crate::link::Arg;
 use crate::store::RedisStore;
 use crate::time_source::{Drift, unsteady};
 
@@ -125,26 +125,30 @@ impl RedisDeduplicationCache {
         Err(OutboxError::from(error).into())
     }
 
-    /// Runs `script` on what `fill` says, once more where the server is in another rotation than was
-    /// thought; answers what it says of each id.
+    /// Does `act` as `fill` says, once more where the server is in another rotation than was thought;
+    /// answers what it says of each of `count` ids.
     async fn ask(
         &self,
-        script: &'static Script,
-        now: Timestamp,
+        act: Act,
+        (now, count): (Timestamp, usize),
         fill: impl Fn(&mut Call<'_>) -> Result<()>,
     ) -> Result<Vec<i64>, Fault> {
         for _ in 0..ATTEMPTS {
-            let period = self.layout.period(self.drift.apply(now));
-            let mut call = Call::new(&self.keys, self.store.moment(now), period);
+            let places = self.layout.places(self.drift.apply(now));
+            let mut call = Call::new(&self.keys, self.store.moment(now), places);
             fill(&mut call)?;
             let keys: Vec<&str> = call.keys.iter().map(String::as_str).collect();
+            let script = call.script(act);
             let reply = self.store.link()?.run(script, &keys, call.args).await?;
             let mut numbers = reply.list()?.into_iter().map(|one| one.number());
             let moment = numbers.next().transpose()?.unwrap_or_default();
             self.drift.learn(now, Timestamp::from_micros(moment));
             let answers = numbers.collect::<Result<Vec<_>, _>>()?;
-            if !answers.is_empty() {
-                return Ok(answers);
+            match answers[..] {
+                [] => {}
+                // The same for all.
+                [all] => return Ok(vec![all; count]),
+                _ => return Ok(answers),
             }
         }
         Err(unsteady("rotation", ATTEMPTS))
@@ -157,22 +161,21 @@ impl RedisDeduplicationCache {
         now: Timestamp,
     ) -> Result<Vec<Claim>, Fault> {
         // An odd number, so that none is 0, which is what done ids hold.
-        let token = self.entropy.next_u64() | 1;
+        let token = ClaimToken(self.entropy.next_u64() | 1);
         let fill = |call: &mut Call<'_>| {
+            call.lease(lease)?;
+            call.token(token);
             call.everywhere(ids);
-            call.add(millis(lease));
-            call.add(text(token));
-            ids.iter().for_each(|id| call.add(field(*id)));
             Ok(())
         };
         let tell = |answer: i64| match u64::try_from(answer) {
-            Ok(0) => Claim::Acquired(ClaimToken(token)),
+            Ok(0) => Claim::Acquired(token),
             Ok(left) => Claim::InProgress {
                 until: now + Duration::from_millis(left),
             },
             Err(_) => Claim::Done,
         };
-        let answers = self.ask(&CLAIM, now, fill).await?;
+        let answers = self.ask(Act::Claim, (now, ids.len()), fill).await?;
         Ok(answers.into_iter().map(tell).collect())
     }
 
@@ -182,53 +185,52 @@ impl RedisDeduplicationCache {
         ttl: Duration,
         now: Timestamp,
     ) -> Result<Vec<bool>, Fault> {
-        let fill = |call: &mut Call<'_>| {
-            call.towards(claims.iter().map(|(id, _)| *id), ttl)?;
-            for (id, token) in claims {
-                call.add(field(*id));
-                call.add(text(token.0));
-            }
-            Ok(())
-        };
-        Ok(took(&self.ask(&COMPLETE, now, fill).await?))
+        let fill = |call: &mut Call<'_>| call.towards(claims, ttl);
+        let answers = self.ask(Act::Complete, (now, claims.len()), fill).await?;
+        Ok(took(&answers))
     }
 
-    /// Does to claims what needs nothing but their own keys.
-    async fn touch(
+    async fn try_to_extend(
         &self,
-        script: &'static Script,
         claims: &[Proof],
-        lease: Option<Duration>,
+        lease: Duration,
         now: Timestamp,
     ) -> Result<Vec<bool>, Fault> {
         let fill = |call: &mut Call<'_>| {
-            lease.into_iter().for_each(|lease| call.add(millis(lease)));
-            for (id, token) in claims {
-                call.own(*id);
-                call.add(text(token.0));
-            }
+            call.lease(lease)?;
+            call.held(claims);
             Ok(())
         };
-        Ok(took(&self.ask(script, now, fill).await?))
+        let answers = self.ask(Act::Extend, (now, claims.len()), fill).await?;
+        Ok(took(&answers))
+    }
+
+    async fn try_to_release(&self, claims: &[Proof], now: Timestamp) -> Result<Vec<bool>, Fault> {
+        let fill = |call: &mut Call<'_>| {
+            call.held(claims);
+            Ok(())
+        };
+        let answers = self.ask(Act::Release, (now, claims.len()), fill).await?;
+        Ok(took(&answers))
     }
 
     async fn look(&self, id: MessageId, now: Timestamp) -> Result<bool, Fault> {
         let fill = |call: &mut Call<'_>| {
             call.everywhere(&[id]);
-            call.add(field(id));
             Ok(())
         };
-        Ok(took(&self.ask(&LOOK, now, fill).await?).contains(&true))
+        let answers = self.ask(Act::Look, (now, 1), fill).await?;
+        Ok(took(&answers).contains(&true))
     }
 
     async fn record(&self, id: MessageId, ttl: Duration, now: Timestamp) -> Result<bool, Fault> {
         let fill = |call: &mut Call<'_>| {
-            call.everywhere(&[id]);
             call.lasting(ttl)?;
-            call.add(field(id));
+            call.everywhere(&[id]);
             Ok(())
         };
-        Ok(took(&self.ask(&RECORD, now, fill).await?).contains(&true))
+        let answers = self.ask(Act::Record, (now, 1), fill).await?;
+        Ok(took(&answers).contains(&true))
     }
 
     fn at<T>(&self, operation: &'static str, answer: Result<T, Fault>) -> Result<T> {
@@ -238,11 +240,6 @@ impl RedisDeduplicationCache {
 
 fn took(answers: &[i64]) -> Vec<bool> {
     answers.iter().map(|answer| *answer == 1).collect()
-}
-
-/// A token as scripts compare it.
-fn text(token: u64) -> Arg {
-    Arg::from(token.to_string())
 }
 
 #[async_trait]
@@ -273,7 +270,7 @@ impl DeduplicationCache for RedisDeduplicationCache {
     async fn extend(&self, claims: &[Proof], lease: Duration, now: Timestamp) -> Result<Vec<bool>> {
         let mut took = Vec::with_capacity(claims.len());
         for claims in claims.chunks(IDS_A_SCRIPT) {
-            let answer = self.touch(&EXTEND, claims, Some(lease), now).await;
+            let answer = self.try_to_extend(claims, lease, now).await;
             took.extend(self.at("extend", answer)?);
         }
         Ok(took)
@@ -282,7 +279,7 @@ impl DeduplicationCache for RedisDeduplicationCache {
     async fn release(&self, claims: &[Proof], now: Timestamp) -> Result<Vec<bool>> {
         let mut took = Vec::with_capacity(claims.len());
         for claims in claims.chunks(IDS_A_SCRIPT) {
-            let answer = self.touch(&RELEASE, claims, None, now).await;
+            let answer = self.try_to_release(claims, now).await;
             took.extend(self.at("release", answer)?);
         }
         Ok(took)

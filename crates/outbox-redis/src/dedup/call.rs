@@ -5,130 +5,197 @@ use std::time::Duration;
 use bytes::Bytes;
 use outbox_core::error::Result;
 use outbox_core::id::MessageId;
+use outbox_core::ports::ClaimToken;
 
-use super::layout::Period;
+use super::layout::Places;
 use crate::keys::Keys;
 use crate::link::{Arg, Script};
 
-macro_rules! script {
-    ($name:literal) => {
-        script!($name, "")
-    };
-    ($name:literal, $head:literal) => {
-        Script::new(concat!(
-            $head,
-            include_str!("../scripts/moment.lua"),
-            include_str!("../scripts/dedup/ids.lua"),
-            include_str!(concat!("../scripts/dedup/", $name, ".lua")),
-        ))
-    };
+/// What is done to ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Act {
+    Claim,
+    Complete,
+    Extend,
+    Release,
+    Record,
+    Look,
 }
 
-pub(super) static CLAIM: Script = script!("claim");
-/// A claim takes more memory than what is left of it once it is done: a full server may complete.
-pub(super) static COMPLETE: Script = script!("complete", "#!lua flags=allow-oom\n");
-pub(super) static EXTEND: Script = script!("extend");
-pub(super) static RELEASE: Script = script!("release");
-pub(super) static RECORD: Script = script!("record");
-pub(super) static LOOK: Script = script!("look");
+macro_rules! script {
+    ($head:literal, $folder:literal, $name:literal) => {{
+        static SCRIPT: Script = Script::new(concat!(
+            $head,
+            include_str!("../scripts/moment.lua"),
+            include_str!(concat!("../scripts/", $folder, "/ids.lua")),
+            include_str!(concat!("../scripts/", $folder, "/", $name, ".lua")),
+        ));
+        &SCRIPT
+    }};
+}
+
+macro_rules! scripts {
+    ($act:expr, $folder:literal) => {
+        match $act {
+            Act::Claim => script!("", $folder, "claim"),
+            // A claim takes more memory than what is left of it once it is done: a full server may
+            // complete.
+            Act::Complete => script!("#!lua flags=allow-oom\n", $folder, "complete"),
+            Act::Extend => script!("", $folder, "extend"),
+            Act::Release => script!("", $folder, "release"),
+            Act::Record => script!("", $folder, "record"),
+            Act::Look => script!("", $folder, "look"),
+        }
+    };
+}
 
 /// One call of a script: its keys and its arguments, in the making.
 pub(super) struct Call<'a> {
     names: &'a Keys,
-    period: Option<Period>,
+    places: Places,
     pub(super) keys: Vec<String>,
     pub(super) args: Vec<Arg>,
 }
 
 impl<'a> Call<'a> {
     /// A call that is told nothing but the moment yet.
-    pub(super) fn new(names: &'a Keys, moment: Arg, period: Option<Period>) -> Self {
+    pub(super) fn new(names: &'a Keys, moment: Arg, places: Places) -> Self {
         let edge = |at: Option<i64>| at.map_or(Arg::from_static_str(""), Arg::Integer);
-        let args = vec![
-            moment,
-            edge(period.map(|period| period.start())),
-            edge(period.map(|period| period.end())),
-            Arg::Integer(0),
-        ];
-        Self {
+        let period = places.period();
+        let mut call = Self {
             names,
-            period,
+            places,
             keys: Vec::new(),
-            args,
+            args: vec![
+                moment,
+                edge(period.map(|period| period.start())),
+                edge(period.map(|period| period.end())),
+                Arg::Integer(0),
+            ],
+        };
+        if let Places::Sets(period) = places {
+            call.count(period.live());
+            call.keys.extend(period.sets(names));
+        }
+        call
+    }
+
+    /// The script that does `act` where the ids are.
+    pub(super) fn script(&self, act: Act) -> &'static Script {
+        match self.places {
+            Places::Sets(_) => scripts!(act, "dedup/sets"),
+            _ => scripts!(act, "dedup"),
         }
     }
 
-    /// Says how many buckets each id has.
-    fn buckets(&mut self, count: u64) {
+    /// Says how many buckets each id has, or how many sets there are.
+    fn count(&mut self, count: u64) {
         if let Some(place) = self.args.get_mut(3) {
             *place = number(count);
         }
     }
 
-    /// Names for each of `ids` its own key and every bucket that it may be in.
+    /// Adds `ids`, with the key of each and every bucket that it may be in.
     pub(super) fn everywhere(&mut self, ids: &[MessageId]) {
-        let live = self.period.map_or(0, |period| period.live());
-        self.buckets(live);
+        if let Places::Buckets(period, _) = self.places {
+            self.count(period.live());
+        }
         for id in ids {
             self.own(*id);
-            if let Some(period) = self.period {
-                let buckets = (0..live).map(|place| period.bucket(self.names, place, *id));
+            if let Places::Buckets(period, shards) = self.places {
+                let at = (*id, shards);
+                let buckets = (0..period.live()).map(|place| period.bucket(self.names, place, at));
                 self.keys.extend(buckets);
             }
+            self.args.push(field(*id));
         }
     }
 
-    /// Names for each of `ids` its own key and the bucket that it goes to for `ttl`, and adds that
-    /// time and when the bucket ends.
+    /// Adds what claimed ids are to be remembered for, and where: for each its key and bucket, and
+    /// itself with its token.
     pub(super) fn towards(
         &mut self,
-        ids: impl Iterator<Item = MessageId>,
+        claims: &[(MessageId, ClaimToken)],
         ttl: Duration,
     ) -> Result<()> {
-        self.args.push(millis(ttl));
-        let Some(period) = self.period else {
-            self.args.push(Arg::from_static_str(""));
-            ids.for_each(|id| self.own(id));
-            return Ok(());
+        self.lasting(ttl)?;
+        let bucket = match self.places {
+            Places::Buckets(period, shards) => {
+                self.count(1);
+                Some((period, shards, period.place_for(ttl)?))
+            }
+            _ => None,
         };
-        self.buckets(1);
-        let place = period.place_for(ttl)?;
-        self.args.push(Arg::Integer(period.end_of(place)));
-        for id in ids {
-            self.own(id);
-            self.keys.push(period.bucket(self.names, place, id));
+        for (id, token) in claims {
+            self.own(*id);
+            if let Some((period, shards, place)) = bucket {
+                self.keys
+                    .push(period.bucket(self.names, place, (*id, shards)));
+            }
+            self.args.push(field(*id));
+            self.args.push(text(*token));
         }
         Ok(())
     }
 
-    /// Adds the time to live, which of the live buckets that means, from 1, and when it ends.
+    /// Adds claims by what shows them.
+    pub(super) fn held(&mut self, claims: &[(MessageId, ClaimToken)]) {
+        for (id, token) in claims {
+            self.own(*id);
+            if let Places::Sets(_) = self.places {
+                self.args.push(field(*id));
+            }
+            self.args.push(text(*token));
+        }
+    }
+
+    /// Adds a lease; where claims lie with others that end as they do, also which those are.
+    pub(super) fn lease(&mut self, lease: Duration) -> Result<()> {
+        match self.places {
+            Places::Sets(_) => self.lasting(lease),
+            _ => {
+                self.args.push(millis(lease));
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds a time to live, which of the live places that means, from 1, and when that one ends.
     pub(super) fn lasting(&mut self, ttl: Duration) -> Result<()> {
         self.args.push(millis(ttl));
-        let place = self.period.map(|period| period.place_for(ttl));
-        match (self.period, place.transpose()?) {
-            (Some(period), Some(place)) => {
+        match self.places.period() {
+            Some(period) => {
+                let place = period.place_for(ttl)?;
                 self.args.push(number(place + 1));
                 self.args.push(Arg::Integer(period.end_of(place)));
             }
-            _ => self
+            None => self
                 .args
                 .extend([Arg::from_static_str(""), Arg::from_static_str("")]),
         }
         Ok(())
     }
 
-    /// Names the key of an id's own.
-    pub(super) fn own(&mut self, id: MessageId) {
-        self.keys.push(self.names.part(&format!("id:{id}")));
+    /// Names the key of an id's own, where it has one.
+    fn own(&mut self, id: MessageId) {
+        if !matches!(self.places, Places::Sets(_)) {
+            self.keys.push(self.names.part(&format!("id:{id}")));
+        }
     }
 
-    pub(super) fn add(&mut self, arg: Arg) {
-        self.args.push(arg);
+    /// Adds the token of new claims.
+    pub(super) fn token(&mut self, token: ClaimToken) {
+        self.args.push(text(token));
     }
 }
 
+/// A token as scripts compare it.
+fn text(token: ClaimToken) -> Arg {
+    Arg::from(token.0.to_string())
+}
+
 /// A time as scripts take it, in whole milliseconds, rounded up.
-pub(super) fn millis(time: Duration) -> Arg {
+fn millis(time: Duration) -> Arg {
     let millis = time.as_micros().div_ceil(1_000);
     // A hundred years and more are for ever, and a script's numbers are exact up to here.
     number(u64::try_from(millis).unwrap_or(u64::MAX).min(1 << 42))
@@ -138,7 +205,7 @@ fn number(count: u64) -> Arg {
     Arg::Integer(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
-/// An id as a field of a bucket.
-pub(super) fn field(id: MessageId) -> Arg {
+/// An id as a field of a bucket, or a member of a set.
+fn field(id: MessageId) -> Arg {
     Arg::Bytes(Bytes::copy_from_slice(id.as_bytes()))
 }

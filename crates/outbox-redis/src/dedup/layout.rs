@@ -21,6 +21,10 @@ pub enum DedupLayout {
     Plain,
     /// Ids in packed buckets, some 25 bytes an id: for more than a million ids a day.
     Compact(CompactLayout),
+    /// Ids in large sets, some 70 bytes an id: for more than some ten thousand messages a second,
+    /// because a batch of ids takes the server a third of the time that it takes in the other
+    /// layouts.
+    Sets(SetsLayout),
 }
 
 /// The shape of a cache in the compact layout.
@@ -56,11 +60,42 @@ impl Default for CompactLayout {
     }
 }
 
+/// The shape of a cache in the layout of sets.
+///
+/// Time is cut into rotations, as in the compact layout: all ids that end in one rotation are the
+/// members of one set and go with it, and claims that end in it are the fields of one hash. What a
+/// batch does is a handful of commands about all of its ids instead of some for each.
+///
+/// All who share a cache give it the same shape; another one is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetsLayout {
+    /// The longest time that an id may be remembered, and a claim held; 14 days by default, at
+    /// least `rotation`, at most 64 of them.
+    pub longest: Duration,
+    /// How coarsely ids are forgotten; 7 days by default, at least 1 s. Each rotation in `longest`
+    /// is one more set to look into for every batch.
+    pub rotation: Duration,
+}
+
+impl Default for SetsLayout {
+    fn default() -> Self {
+        let CompactLayout {
+            longest, rotation, ..
+        } = CompactLayout::default();
+        Self { longest, rotation }
+    }
+}
+
 impl DedupLayout {
     /// What is to be the same for all who share a cache, in words.
     pub(super) fn shape(&self) -> String {
         match self {
             Self::Plain => "plain".to_owned(),
+            Self::Sets(sets) => format!(
+                "sets: {} ms in rotations of {} ms",
+                sets.longest.as_millis(),
+                sets.rotation.as_millis()
+            ),
             Self::Compact(compact) => format!(
                 "compact: {} ms in rotations of {} ms over {} buckets",
                 compact.longest.as_millis(),
@@ -71,36 +106,80 @@ impl DedupLayout {
     }
 
     pub(super) fn check(&self, error: &mut ConfigError) {
-        let Self::Compact(compact) = self else {
-            return;
-        };
-        if compact.rotation < Duration::from_secs(1) {
-            error.add("rotation", "is shorter than 1 s");
+        if let Some(rotations) = self.rotations() {
+            rotations.check(error);
         }
-        if compact.longest < compact.rotation {
-            error.add("longest", "is shorter than `rotation`");
-        } else if compact.rotations_in(compact.longest) > MOST_ROTATIONS {
-            let problem = format!("is more than {MOST_ROTATIONS} times `rotation`");
-            error.add("longest", problem);
-        }
-        if !(1..=1_000_000_000_000).contains(&compact.expected) {
+        if let Self::Compact(compact) = self
+            && !(1..=1_000_000_000_000).contains(&compact.expected)
+        {
             error.add("expected", "is not from 1 to 10^12");
         }
     }
 
-    /// The rotation that holds `at`; `None` where there are none.
-    pub(super) fn period(&self, at: Timestamp) -> Option<Period> {
-        let Self::Compact(layout) = *self else {
-            return None;
+    fn rotations(&self) -> Option<Rotations> {
+        let (longest, rotation) = match *self {
+            Self::Plain => return None,
+            Self::Compact(compact) => (compact.longest, compact.rotation),
+            Self::Sets(sets) => (sets.longest, sets.rotation),
         };
-        let number = at.as_millis().div_euclid(layout.millis());
-        Some(Period { layout, number })
+        Some(Rotations { longest, rotation })
+    }
+
+    /// What is found where at the moment `at`.
+    pub(super) fn places(&self, at: Timestamp) -> Places {
+        let period = self.rotations().map(|rotations| rotations.period(at));
+        match (self, period) {
+            (Self::Compact(compact), Some(period)) => Places::Buckets(period, compact.shards()),
+            (Self::Sets(_), Some(period)) => Places::Sets(period),
+            _ => Places::Own,
+        }
+    }
+}
+
+/// Where ids are at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Places {
+    /// Each has a key of its own.
+    Own,
+    /// Claimed ones have keys of their own; done ones lie in that many buckets a rotation.
+    Buckets(Period, u64),
+    /// All lie in a set and a hash a rotation.
+    Sets(Period),
+}
+
+impl Places {
+    pub(super) fn period(&self) -> Option<Period> {
+        match self {
+            Self::Own => None,
+            Self::Buckets(period, _) | Self::Sets(period) => Some(*period),
+        }
     }
 }
 
 impl CompactLayout {
     fn shards(&self) -> u64 {
         self.expected.div_ceil(IDS_A_BUCKET).next_power_of_two()
+    }
+}
+
+/// How time is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rotations {
+    longest: Duration,
+    rotation: Duration,
+}
+
+impl Rotations {
+    fn check(&self, error: &mut ConfigError) {
+        if self.rotation < Duration::from_secs(1) {
+            error.add("rotation", "is shorter than 1 s");
+        }
+        if self.longest < self.rotation {
+            error.add("longest", "is shorter than `rotation`");
+        } else if self.count_in(self.longest) > MOST_ROTATIONS {
+            let problem = format!("is more than {MOST_ROTATIONS} times `rotation`");
+            error.add("longest", problem);
+        }
     }
 
     fn millis(&self) -> i64 {
@@ -110,33 +189,41 @@ impl CompactLayout {
     }
 
     /// How many rotations `time` takes up.
-    fn rotations_in(&self, time: Duration) -> u64 {
+    fn count_in(&self, time: Duration) -> u64 {
         let rotations = time.as_millis().div_ceil(self.rotation.as_millis().max(1));
         u64::try_from(rotations).unwrap_or(u64::MAX)
+    }
+
+    /// The rotation that holds `at`.
+    fn period(self, at: Timestamp) -> Period {
+        Period {
+            rotations: self,
+            number: at.as_millis().div_euclid(self.millis()),
+        }
     }
 }
 
 /// One rotation, seen from within: which buckets may hold an id now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Period {
-    layout: CompactLayout,
+    rotations: Rotations,
     number: i64,
 }
 
 impl Period {
     /// Its first millisecond.
     pub(super) fn start(&self) -> i64 {
-        self.number.saturating_mul(self.layout.millis())
+        self.number.saturating_mul(self.rotations.millis())
     }
 
     /// The first millisecond of the next.
     pub(super) fn end(&self) -> i64 {
-        self.start().saturating_add(self.layout.millis())
+        self.start().saturating_add(self.rotations.millis())
     }
 
     /// In how many buckets an id may be now.
     pub(super) fn live(&self) -> u64 {
-        self.layout.rotations_in(self.layout.longest) + 1
+        self.rotations.count_in(self.rotations.longest) + 1
     }
 
     /// Which of the live buckets what is to be remembered for `ttl` goes to, from 0.
@@ -144,12 +231,12 @@ impl Period {
     /// # Errors
     /// [`OutboxError::Limit`] for more than the longest time.
     pub(super) fn place_for(&self, ttl: Duration) -> Result<u64> {
-        let place = self.layout.rotations_in(ttl);
-        if ttl > self.layout.longest {
+        let place = self.rotations.count_in(ttl);
+        if ttl > self.rotations.longest {
             return Err(OutboxError::Limit {
-                what: "seconds that an id is remembered".to_owned(),
+                what: "seconds that an id is remembered or claimed".to_owned(),
                 actual: ttl.as_secs(),
-                limit: self.layout.longest.as_secs(),
+                limit: self.rotations.longest.as_secs(),
             });
         }
         Ok(place)
@@ -158,17 +245,33 @@ impl Period {
     /// When the live bucket at `place` ends, in milliseconds.
     pub(super) fn end_of(&self, place: u64) -> i64 {
         let place = i64::try_from(place).unwrap_or(i64::MAX);
-        let length = self.layout.millis();
+        let length = self.rotations.millis();
         self.end().saturating_add(length.saturating_mul(place))
     }
 
-    /// The key of the live bucket at `place` that `id` belongs to.
-    pub(super) fn bucket(&self, keys: &Keys, place: u64, id: MessageId) -> String {
+    /// The rotation that the live place `place` is about.
+    fn at(&self, place: u64) -> i64 {
+        let place = i64::try_from(place).unwrap_or(i64::MAX);
+        self.number.saturating_add(place)
+    }
+
+    /// The key of the live bucket at `place` that `id` belongs to, one of `shards`.
+    pub(super) fn bucket(&self, keys: &Keys, place: u64, (id, shards): (MessageId, u64)) -> String {
         let [.., a, b, c, d, e, f, g, h] = *id.as_bytes();
         // The end of an id is random, and its beginning is the time.
-        let shard = u64::from_be_bytes([a, b, c, d, e, f, g, h]) % self.layout.shards();
-        let rotation = self.end_of(place).div_euclid(self.layout.millis());
-        keys.part(&format!("done:{rotation}:{shard}"))
+        let shard = u64::from_be_bytes([a, b, c, d, e, f, g, h]) % shards;
+        keys.part(&format!("done:{}:{shard}", self.at(place) + 1))
+    }
+
+    /// The keys of all live sets of done ids, of the hashes of claims that end as they do, and of
+    /// the set that ended last.
+    pub(super) fn sets<'k>(&self, keys: &'k Keys) -> impl Iterator<Item = String> + 'k {
+        let (this, live) = (*self, self.live());
+        let every = move |what| (0..live).map(move |place| (what, this.at(place)));
+        let sets = every("done").chain(every("claims"));
+        let over = ("done", self.number.saturating_sub(1));
+        sets.chain([over])
+            .map(|(what, rotation)| keys.part(&format!("{what}:{rotation}")))
     }
 }
 
@@ -178,16 +281,12 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn layout() -> DedupLayout {
-        DedupLayout::Compact(CompactLayout {
+    fn period_at(millis: i64) -> Period {
+        let rotations = Rotations {
             longest: MINUTE * 3,
             rotation: MINUTE,
-            expected: 1_000,
-        })
-    }
-
-    fn period_at(millis: i64) -> Period {
-        layout().period(Timestamp::from_millis(millis)).unwrap()
+        };
+        rotations.period(Timestamp::from_millis(millis))
     }
 
     #[test]
@@ -212,9 +311,25 @@ mod tests {
     fn what_ends_in_a_rotation_keeps_its_bucket_as_time_goes_by() {
         let keys = Keys::new("outbox", "test");
         let id = MessageId::from_bytes([9; 16]);
-        let bucket = period_at(0).bucket(&keys, 2, id);
-        assert_eq!(period_at(60_000).bucket(&keys, 1, id), bucket);
-        assert_eq!(period_at(120_000).bucket(&keys, 0, id), bucket);
+        let bucket = |at, place| period_at(at).bucket(&keys, place, (id, 8));
+        assert_eq!(bucket(60_000, 1), bucket(0, 2));
+        assert_eq!(bucket(120_000, 0), bucket(0, 2));
+    }
+
+    #[test]
+    fn what_ends_in_a_rotation_keeps_its_set_until_it_is_over() {
+        let keys = Keys::new("outbox", "test");
+        let sets = |at| period_at(at).sets(&keys).collect::<Vec<_>>();
+        let (now, later) = (sets(0), sets(60_000));
+        assert_eq!(
+            now[..4],
+            ["0", "1", "2", "3"].map(|n| keys.part(&format!("done:{n}")))
+        );
+        assert_eq!(
+            now[4..8],
+            ["0", "1", "2", "3"].map(|n| keys.part(&format!("claims:{n}")))
+        );
+        assert_eq!((&later[..3], &later[8]), (&now[1..4], &now[0]));
     }
 
     #[test]

@@ -5,4 +5,4 @@ mod call;
 mod layout;
 
 pub use cache::RedisDeduplicationCache;
-pub use layout::{CompactLayout, DedupLayout};
+pub use layout::{CompactLayout, DedupLayout, SetsLayout};

@@ -11,7 +11,7 @@ use outbox_core::error::BoxError;
 use outbox_core::id::{Entropy, MessageId};
 use outbox_core::ports::{Claim, ClaimToken, DeduplicationCache};
 use outbox_core::time::Timestamp;
-use outbox_redis::{CompactLayout, DedupLayout, RedisDeduplicationCache, RedisStore};
+use outbox_redis::{CompactLayout, DedupLayout, RedisDeduplicationCache, RedisStore, SetsLayout};
 use outbox_redis_harness::RedisServer;
 
 type Tested = Result<(), BoxError>;
@@ -29,7 +29,12 @@ const PACKED: DedupLayout = DedupLayout::Compact(CompactLayout {
     expected: 100_000,
 });
 
-const LAYOUTS: [DedupLayout; 2] = [DedupLayout::Plain, PACKED];
+const SETS: DedupLayout = DedupLayout::Sets(SetsLayout {
+    longest: TTL,
+    rotation: TTL,
+});
+
+const LAYOUTS: [DedupLayout; 3] = [DedupLayout::Plain, PACKED, SETS];
 
 fn ids(count: usize) -> Vec<MessageId> {
     let entropy = Entropy::seeded(7);

@@ -34,6 +34,15 @@ async fn bytes_an_id(layout: DedupLayout) -> Result<f64, BoxError> {
 }
 
 #[tokio::test]
+async fn sets_take_less_than_two_thirds_of_the_plain_layout() -> Tested {
+    let plain = bytes_an_id(DedupLayout::Plain).await?;
+    let sets = bytes_an_id(SETS).await?;
+    let told = format!("plain {plain:.0} B, sets {sets:.0} B an id");
+    assert!(sets * 3.0 < plain * 2.0, "{told}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_compact_layout_takes_a_fourth_of_the_plain_one() -> Tested {
     let plain = bytes_an_id(DedupLayout::Plain).await?;
     let packed = bytes_an_id(PACKED).await?;

@@ -5,14 +5,14 @@ use async_trait::async_trait;
 use outbox_core::error::BoxError;
 use outbox_core::ports::DeduplicationCache;
 use outbox_core::testing::{DedupCapabilities, DedupHarness, DedupStore};
-use outbox_redis::{CompactLayout, DedupLayout, RedisDeduplicationCache};
+use outbox_redis::{CompactLayout, DedupLayout, RedisDeduplicationCache, SetsLayout};
 
 use crate::server::{Place, Server};
 
-/// How coarsely the compact layout forgets here.
+/// How coarsely ids are forgotten here where they are packed or in sets.
 const ROTATION: Duration = Duration::from_secs(900);
 
-/// Makes caches in either layout.
+/// Makes caches in one layout.
 pub(crate) struct RedisHarness {
     server: Server,
     layout: DedupLayout,
@@ -37,6 +37,17 @@ impl RedisHarness {
             layout: DedupLayout::Compact(layout),
         }
     }
+
+    pub(crate) fn sets() -> Self {
+        let layout = SetsLayout {
+            longest: 4 * ROTATION,
+            rotation: ROTATION,
+        };
+        Self {
+            server: Server::default(),
+            layout: DedupLayout::Sets(layout),
+        }
+    }
 }
 
 #[async_trait]
@@ -47,6 +58,7 @@ impl DedupHarness for RedisHarness {
             granularity: match self.layout {
                 DedupLayout::Plain => Duration::ZERO,
                 DedupLayout::Compact(layout) => layout.rotation,
+                DedupLayout::Sets(layout) => layout.rotation,
             },
         }
     }

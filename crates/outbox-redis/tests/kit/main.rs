@@ -14,7 +14,8 @@ mod server;
 
 fn main() -> ExitCode {
     let compact: Arc<dyn DedupHarness> = Arc::new(dedup::RedisHarness::compact());
-    let capabilities = compact.capabilities();
+    let sets: Arc<dyn DedupHarness> = Arc::new(dedup::RedisHarness::sets());
+    let (packed, in_sets) = (compact.capabilities(), sets.capabilities());
     let fan_out: Arc<dyn QueueHarness> = Arc::new(queue::RedisHarness {
         fan_out: true,
         ..Default::default()
@@ -26,7 +27,8 @@ fn main() -> ExitCode {
     kit.queue(queue::RedisHarness::default())
         .with("queue-fan-out", fan_out, &queue, queue_cases())
         .dedup(dedup::RedisHarness::plain())
-        .with("dedup-compact", compact, &capabilities, dedup_cases())
+        .with("dedup-compact", compact, &packed, dedup_cases())
+        .with("dedup-sets", sets, &in_sets, dedup_cases())
         .rate_limit(rate_limit::RedisHarness::default())
         .run()
 }

@@ -4,6 +4,7 @@ use outbox_core::policy::{Quota, Window};
 use outbox_core::ports::{RateDecision, RateLimiter};
 use outbox_redis::{
     CompactLayout, DedupLayout, RedisFixedWindowLimiter, RedisGcraLimiter, RedisLimiterConfig,
+    SetsLayout,
 };
 use outbox_redis_harness::{Fault, Proxy, RedisCluster, Wire};
 
@@ -39,11 +40,16 @@ async fn caches_and_limiters_work_wherever_their_keys_lie() -> Tested {
         rotation: HOUR,
         expected: 1_000,
     });
+    let sets = DedupLayout::Sets(SetsLayout {
+        longest: HOUR,
+        rotation: HOUR,
+    });
     let ids = ids(300);
     for name in a_name_for_each_node(&cluster).await? {
         for (name, layout) in [
             (name.clone(), DedupLayout::Plain),
             (format!("{name}-p"), packed),
+            (format!("{name}-s"), sets),
         ] {
             let cache = RedisDeduplicationCache::open_with(&store, &name, layout).await?;
             let claims = cache.claim(&ids, HOUR, NOW).await?;
