@@ -1,5 +1,7 @@
 //! What is handed to those who work: claimed messages and queue deliveries.
 
+use std::sync::Arc;
+
 use crate::error::Result;
 use crate::lease::{LeaseToken, Receipt};
 use crate::message::{Message, MessageBody};
@@ -23,8 +25,8 @@ pub struct Leased {
 /// A message handed to a worker by a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// The message.
-    pub message: Message,
+    /// The message; shared, so that who hands the delivery on copies none of it.
+    pub message: Arc<Message>,
     /// The proof to settle it with.
     pub receipt: Receipt,
     /// The number of this attempt, from 1; delays for limits and breakers are not counted.

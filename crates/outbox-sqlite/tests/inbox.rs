@@ -137,7 +137,7 @@ fn message(number: u8) -> Message {
 
 fn delivery(number: u8) -> Delivery {
     Delivery {
-        message: message(number),
+        message: message(number).into(),
         receipt: Receipt {
             entry: EntryId { major: 1, minor: 0 },
             owner: WorkerId::from_bytes([1; 16]),

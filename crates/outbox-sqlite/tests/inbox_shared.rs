@@ -157,7 +157,7 @@ fn delivery(number: u32, topic: &str) -> Delivery {
     id[..4].copy_from_slice(&number.to_le_bytes());
     let new = NewMessage::new(topic, number.to_le_bytes().to_vec());
     Delivery {
-        message: Message::appended(&new, MessageId::from_bytes(id), Timestamp::EPOCH),
+        message: Message::appended(&new, MessageId::from_bytes(id), Timestamp::EPOCH).into(),
         receipt: Receipt {
             entry: EntryId { major: 1, minor: 0 },
             owner: WorkerId::from_bytes([1; 16]),

@@ -218,15 +218,15 @@ async fn a_hundred_thousand_entries_and_as_many_ids_are_kept_apart() {
         assert_eq!(enqueue(&queue, &batch).await, 10_000);
     }
     let first = dequeue(&queue, MINE, 500).await;
-    let ids: Vec<_> = first.iter().map(|delivery| &delivery.message).collect();
-    assert!(ids.iter().copied().eq(messages(0..500).iter()));
+    let sent = first.iter().map(|delivery| &*delivery.message);
+    assert!(sent.eq(messages(0..500).iter()));
     let due_at = SystemClock.now();
     let back = settle(&queue, &first[..250], DeliveryOutcome::Delay { due_at }).await;
     let done = settle(&queue, &first[250..], DeliveryOutcome::Done).await;
     assert_eq!((back, done), (250, 250));
     let next = dequeue(&queue, MINE, 500).await;
     let numbers = messages(0..250).into_iter().chain(messages(500..750));
-    assert!(next.iter().map(|d| d.message.clone()).eq(numbers));
+    assert!(next.iter().map(|d| (*d.message).clone()).eq(numbers));
     let stats = queue.stats(SystemClock.now()).await.unwrap();
     assert_eq!((stats.depth(), stats.in_flight), (99_750, 500));
 }

@@ -9,7 +9,7 @@ use crate::time::Timestamp;
 pub(super) fn delivery(new: &NewMessage) -> Delivery {
     let id = MessageId::from_bytes([1; 16]);
     Delivery {
-        message: Message::appended(new, id, Timestamp::EPOCH),
+        message: Message::appended(new, id, Timestamp::EPOCH).into(),
         receipt: Receipt {
             entry: EntryId { major: 1, minor: 0 },
             owner: WorkerId::from_bytes([1; 16]),

@@ -1,6 +1,7 @@
 mod aside;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::delivery::{Delivery, Quarantined, Unreadable};
@@ -32,7 +33,7 @@ pub(super) struct Entries {
 
 #[derive(Debug)]
 struct Entry {
-    message: Message,
+    message: Arc<Message>,
     enqueued_at: Timestamp,
     failures: u32,
     takeovers: u32,
@@ -67,7 +68,7 @@ impl Entries {
             minor: 0,
         };
         let entry = Entry {
-            message: message.clone(),
+            message: Arc::new(message.clone()),
             enqueued_at: now,
             failures: 0,
             takeovers: 0,
@@ -297,7 +298,7 @@ impl Entry {
 
     fn delivery(&self, receipt: Receipt) -> Delivery {
         Delivery {
-            message: self.message.clone(),
+            message: Arc::clone(&self.message),
             receipt,
             attempt: self.failures + 1,
             takeovers: self.takeovers,
@@ -335,7 +336,7 @@ impl Entry {
         let (kind, error) = last.map_or_else(Default::default, |last| (last.kind, last.error));
         Quarantined {
             place: id.to_string(),
-            message: Some(self.message),
+            message: Some(Arc::unwrap_or_clone(self.message)),
             attempts: self.failures,
             history: self.history,
             first_failed_at: self.first_failed_at.unwrap_or(last_failed_at),

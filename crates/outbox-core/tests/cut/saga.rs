@@ -92,7 +92,9 @@ async fn step(polls: usize, goes_well: bool) -> (Vec<String>, bool) {
     let sent = scene.memory_queue.dequeue(&request).await.unwrap();
     let topics = sent.deliveries.into_iter();
     (
-        topics.map(|delivery| delivery.message.topic).collect(),
+        topics
+            .map(|delivery| delivery.message.topic.clone())
+            .collect(),
         ended,
     )
 }

@@ -163,7 +163,7 @@ impl Scene {
                 let taken = deliveries.map(|delivery| Taken {
                     proof: Proof::Receipt(delivery.receipt),
                     attempt: delivery.attempt,
-                    message: delivery.message,
+                    message: Arc::unwrap_or_clone(delivery.message),
                 });
                 Ok(taken.collect())
             }

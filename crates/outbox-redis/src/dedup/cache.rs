@@ -8,7 +8,7 @@ use outbox_core::id::{Entropy, MessageId};
 use outbox_core::ports::{Claim, ClaimToken, DeduplicationCache};
 use outbox_core::time::Timestamp;
 
-use super::call::{Act, Call};
+use super::call::{Act, Call, Proof};
 use super::layout::DedupLayout;
 use crate::error::{At, Fault};
 use crate::keys::{Keys, check_text};
@@ -60,8 +60,6 @@ pub struct RedisDeduplicationCache {
     entropy: Entropy,
     drift: Arc<Drift>,
 }
-
-type Proof = (MessageId, ClaimToken);
 
 impl RedisDeduplicationCache {
     /// Opens the cache called `name` in the plain layout; caches of different names know nothing of

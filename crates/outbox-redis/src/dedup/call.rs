@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use outbox_core::error::Result;
 use outbox_core::id::MessageId;
 use outbox_core::ports::ClaimToken;
 
 use super::layout::Places;
 use crate::keys::Keys;
-use crate::link::{Arg, Script};
+use crate::link::{Arg, Script, Texts};
+
+/// What shows a claim: its id and its token.
+pub(super) type Proof = (MessageId, ClaimToken);
 
 /// What is done to ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +40,10 @@ macro_rules! scripts {
     ($act:expr, $folder:literal) => {
         match $act {
             Act::Claim => script!("", $folder, "claim"),
-            // A claim takes more memory than what is left of it once it is done: a full server may
-            // complete.
+            // What is there becomes no more by being extended, and less once it is done: a full server
+            // may do both.
             Act::Complete => script!("#!lua flags=allow-oom\n", $folder, "complete"),
-            Act::Extend => script!("", $folder, "extend"),
+            Act::Extend => script!("#!lua flags=allow-oom\n", $folder, "extend"),
             Act::Release => script!("", $folder, "release"),
             Act::Record => script!("", $folder, "record"),
             Act::Look => script!("", $folder, "look"),
@@ -55,6 +57,7 @@ pub(super) struct Call<'a> {
     places: Places,
     pub(super) keys: Vec<String>,
     pub(super) args: Vec<Arg>,
+    texts: Texts,
 }
 
 impl<'a> Call<'a> {
@@ -66,6 +69,7 @@ impl<'a> Call<'a> {
             names,
             places,
             keys: Vec::new(),
+            texts: Texts::default(),
             args: vec![
                 moment,
                 edge(period.map(|period| period.start())),
@@ -107,18 +111,18 @@ impl<'a> Call<'a> {
                 let buckets = (0..period.live()).map(|place| period.bucket(self.names, place, at));
                 self.keys.extend(buckets);
             }
-            self.args.push(field(*id));
+            self.id(*id);
         }
     }
 
-    /// Adds what claimed ids are to be remembered for, and where: for each its key and bucket, and
-    /// itself with its token.
-    pub(super) fn towards(
-        &mut self,
-        claims: &[(MessageId, ClaimToken)],
-        ttl: Duration,
-    ) -> Result<()> {
+    /// Adds what claimed ids are to be remembered for and where, and for each of them its key, its
+    /// bucket, and what shows the claim.
+    pub(super) fn towards(&mut self, claims: &[Proof], ttl: Duration) -> Result<()> {
         self.lasting(ttl)?;
+        if let Places::Sets(_) = self.places {
+            self.runs(claims);
+            return Ok(());
+        }
         let bucket = match self.places {
             Places::Buckets(period, shards) => {
                 self.count(1);
@@ -129,23 +133,34 @@ impl<'a> Call<'a> {
         for (id, token) in claims {
             self.own(*id);
             if let Some((period, shards, place)) = bucket {
-                self.keys
-                    .push(period.bucket(self.names, place, (*id, shards)));
+                let bucket = period.bucket(self.names, place, (*id, shards));
+                self.keys.push(bucket);
             }
-            self.args.push(field(*id));
-            self.args.push(text(*token));
+            self.id(*id);
+            self.token(*token);
         }
         Ok(())
     }
 
-    /// Adds claims by what shows them.
-    pub(super) fn held(&mut self, claims: &[(MessageId, ClaimToken)]) {
+    /// Adds what shows claims.
+    pub(super) fn held(&mut self, claims: &[Proof]) {
+        if let Places::Sets(_) = self.places {
+            return self.runs(claims);
+        }
         for (id, token) in claims {
             self.own(*id);
-            if let Places::Sets(_) = self.places {
-                self.args.push(field(*id));
+            self.token(*token);
+        }
+    }
+
+    /// Adds claimed ids in runs of those that have the same token, each behind it and their number.
+    fn runs(&mut self, claims: &[Proof]) {
+        for run in claims.chunk_by(|(_, one), (_, next)| one == next) {
+            if let Some((_, token)) = run.first() {
+                self.token(*token);
             }
-            self.args.push(text(*token));
+            self.args.push(number(run.len() as u64));
+            run.iter().for_each(|(id, _)| self.id(*id));
         }
     }
 
@@ -183,15 +198,15 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Adds the token of new claims.
-    pub(super) fn token(&mut self, token: ClaimToken) {
-        self.args.push(text(token));
+    /// Adds an id as a field of a bucket, or a member of a set.
+    fn id(&mut self, id: MessageId) {
+        self.args.push(self.texts.bytes(id.as_bytes()));
     }
-}
 
-/// A token as scripts compare it.
-fn text(token: ClaimToken) -> Arg {
-    Arg::from(token.0.to_string())
+    /// Adds a token as scripts compare it.
+    pub(super) fn token(&mut self, token: ClaimToken) {
+        self.args.push(self.texts.text(token.0));
+    }
 }
 
 /// A time as scripts take it, in whole milliseconds, rounded up.
@@ -203,9 +218,4 @@ fn millis(time: Duration) -> Arg {
 
 fn number(count: u64) -> Arg {
     Arg::Integer(i64::try_from(count).unwrap_or(i64::MAX))
-}
-
-/// An id as a field of a bucket, or a member of a set.
-fn field(id: MessageId) -> Arg {
-    Arg::Bytes(Bytes::copy_from_slice(id.as_bytes()))
 }

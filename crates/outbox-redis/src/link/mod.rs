@@ -8,6 +8,7 @@
 mod line;
 mod reply;
 mod script;
+mod texts;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,6 +21,7 @@ use fred::types::{Builder, ClusterHash, CustomCommand};
 pub(crate) use fred::types::Value as Arg;
 pub(crate) use reply::Reply;
 pub(crate) use script::Script;
+pub(crate) use texts::Texts;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 

@@ -7,7 +7,7 @@ use super::config::{EntryIds, RedisPublisherConfig};
 use super::loss::Cause;
 use crate::batch::frames;
 use crate::error::Fault;
-use crate::link::{Arg, Link, Reply, Script};
+use crate::link::{Arg, Link, Reply, Script, Texts};
 
 static BY_ID: Script = Script::new(concat!(
     include_str!("../scripts/fence.lua"),
@@ -65,7 +65,8 @@ pub(super) async fn send(
     let script = match config.ids {
         EntryIds::Server => {
             args.push(number((window / 2).as_micros()));
-            args.extend(messages.iter().map(|m| bytes(m.id.as_bytes().to_vec())));
+            let mut texts = Texts::default();
+            args.extend(messages.iter().map(|m| texts.bytes(m.id.as_bytes())));
             args.extend(frames(messages).into_iter().map(Arg::Bytes));
             &BY_ID
         }
@@ -98,8 +99,9 @@ fn push_places(args: &mut Vec<Arg>, messages: &[Message]) {
     let places = messages.iter().map(|message| message.sequence.0);
     let in_a_row = places.is_sorted_by(|one, next| one.checked_add(1) == Some(*next));
     args.push(number(i64::from(in_a_row)));
+    let mut texts = Texts::default();
     for (message, frame) in messages.iter().zip(frames(messages)) {
-        args.push(Arg::from(message.sequence.to_string()));
+        args.push(texts.text(message.sequence));
         args.push(Arg::Bytes(frame));
     }
 }

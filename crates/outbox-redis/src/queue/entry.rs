@@ -127,7 +127,7 @@ impl Entry {
     /// What a worker is handed with `receipt`.
     pub(super) fn delivery(&self, receipt: Receipt) -> Result<Delivery, Malformed> {
         Ok(Delivery {
-            message: self.message()?,
+            message: self.message()?.into(),
             receipt,
             attempt: self.count("a")?.saturating_add(1),
             takeovers: self.count("k")?.saturating_add(self.takeovers),
@@ -201,6 +201,8 @@ fn not_an_entry() -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use outbox_core::id::{MessageId, WorkerId};
     use outbox_core::message::NewMessage;
     use proptest::collection::vec;
@@ -280,7 +282,8 @@ mod tests {
         let delivery = entry.delivery(receipt()).unwrap();
         assert_eq!((delivery.attempt, delivery.takeovers), (3, u32::MAX));
         assert_eq!(delivery.last_failure.unwrap().kind, "failed");
-        assert_eq!(entry.quarantined().message, Some(delivery.message));
+        let message = entry.quarantined().message.map(Arc::new);
+        assert_eq!(message, Some(delivery.message));
     }
 
     proptest! {

@@ -1,6 +1,5 @@
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use outbox_core::id::WorkerId;
 use outbox_core::lease::{EntryId, Receipt};
 use outbox_core::ports::{DeliveryOutcome, DeliverySettlement};
@@ -10,7 +9,7 @@ use outbox_core::time::Timestamp;
 
 use super::{RedisQueue, micros, number, scripts};
 use crate::error::Fault;
-use crate::link::{Arg, Reply};
+use crate::link::{Arg, Reply, Texts};
 
 /// After so many settlements, what every group has settled is removed.
 const TRIM_EVERY: u64 = 500;
@@ -20,6 +19,7 @@ const TRIM_EVERY: u64 = 500;
 #[derive(Default)]
 pub(super) struct Runs {
     args: Vec<Arg>,
+    texts: Texts,
     /// What the last run is about, where its count stands, and the count.
     last: Option<(&'static str, Receipt, usize, usize)>,
 }
@@ -44,12 +44,12 @@ impl Runs {
                 if !what.is_empty() {
                     self.args.push(Arg::from_static_str(what));
                 }
-                self.args.push(Arg::Bytes(proof(receipt)));
+                self.args.push(proof(receipt, &mut self.texts));
                 self.last = Some((what, *receipt, self.args.len(), 1));
                 self.args.push(number(1));
             }
         }
-        self.args.push(Arg::from(receipt.entry.to_string()));
+        self.args.push(self.texts.text(receipt.entry));
         self.args.extend(details);
     }
 
@@ -59,11 +59,11 @@ impl Runs {
 }
 
 /// What the record of an entry begins with as long as it is held under `receipt`.
-fn proof(receipt: &Receipt) -> Bytes {
+fn proof(receipt: &Receipt, texts: &mut Texts) -> Arg {
     let mut bytes = receipt.owner.as_bytes().to_vec();
     bytes.extend_from_slice(receipt.token.to_string().as_bytes());
     bytes.push(b'|');
-    bytes.into()
+    texts.bytes(&bytes)
 }
 
 impl RedisQueue {

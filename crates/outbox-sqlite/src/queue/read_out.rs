@@ -105,7 +105,7 @@ impl Inner {
 
     fn delivery(&self, entry: &Stored, holder: Holder) -> Result<Delivery, Damage> {
         Ok(Delivery {
-            message: frame::read(&entry.frame)?,
+            message: frame::read(&entry.frame)?.into(),
             receipt: Receipt {
                 entry: self.span.entry(entry.place),
                 owner: holder.owner,

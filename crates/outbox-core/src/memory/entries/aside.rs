@@ -56,7 +56,7 @@ impl Entries {
             self.remembered.remember(message.id, now);
         }
         let entry = Entry {
-            message,
+            message: message.into(),
             enqueued_at: now,
             failures: resting.attempts,
             takeovers: 0,

@@ -81,7 +81,8 @@ async fn entries_of_one_key_come_in_their_order(harness: &dyn QueueHarness) -> C
     let mut received = Vec::new();
     for _ in 0..10 {
         let deliveries = scene.dequeue(WORKER, 10, START).await?;
-        received.extend(deliveries.into_iter().map(|delivery| delivery.message));
+        let messages = deliveries.into_iter().map(|delivery| delivery.message);
+        received.extend(messages.map(Arc::unwrap_or_clone));
     }
     for key in 0..5 {
         let key = Some(key.to_string());

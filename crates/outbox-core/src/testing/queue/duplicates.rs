@@ -48,7 +48,7 @@ async fn the_first_message_of_an_id_is_the_one_delivered(harness: &dyn QueueHarn
     };
     scene.enqueue(&[message(1), other_payload.clone()]).await?;
     scene.enqueue(&[other_payload]).await?;
-    assert_eq!(scene.dequeue_one(START).await?.message, message(1));
+    assert_eq!(*scene.dequeue_one(START).await?.message, message(1));
     Ok(())
 }
 
@@ -99,7 +99,7 @@ async fn an_id_is_forgotten_when_the_window_ends(harness: &dyn QueueHarness) -> 
     scene.done(&[delivery], START).await?;
     scene.clock.advance(2 * WINDOW);
     assert_eq!(scene.enqueue(&[message(0)]).await?, [Added]);
-    assert_eq!(scene.dequeue_one(START).await?.message, message(0));
+    assert_eq!(*scene.dequeue_one(START).await?.message, message(0));
     Ok(())
 }
 

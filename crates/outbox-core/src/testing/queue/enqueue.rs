@@ -70,7 +70,7 @@ async fn a_message_comes_out_as_it_went_in(harness: &dyn QueueHarness) -> CaseRe
     let sent = rich_message();
     scene.enqueue(std::slice::from_ref(&sent)).await?;
     let delivery = scene.dequeue_one(START).await?;
-    assert_eq!(delivery.message, sent);
+    assert_eq!(*delivery.message, sent);
     assert_eq!((delivery.attempt, delivery.last_failure), (1, None));
     assert_eq!(delivery.receipt.owner, WORKER);
     Ok(())
@@ -102,7 +102,7 @@ async fn payloads_of_any_bytes_and_sizes_come_out_unchanged(
         };
         scene.enqueue(std::slice::from_ref(&sent)).await?;
         let deliveries = scene.dequeue(WORKER, 10, START).await?;
-        assert!(only(deliveries)?.message == sent, "{size} bytes");
+        assert!(*only(deliveries)?.message == sent, "{size} bytes");
     }
     Ok(())
 }

@@ -1,17 +1,17 @@
 -- Extends claims. ARGV, from 5 on: the lease, in which of the live rotations it ends, when that one
--- ends, then for each id itself and its token.
+-- ends, then the claimed ids.
 -- Answers the moment, then for each id, or once for all, whether it took effect; the moment alone
 -- where the rotation is another one.
 if stale() then
   return {micros}
 end
 local until_then, hash = '|' .. digits(now + tonumber(ARGV[5])), tonumber(ARGV[6])
-local by_hash, count, answers = proven(8)
+local ids, tokens = claimed(8)
+local by_hash, count, answers = proven(ids, tokens)
 local fields = {}
 for at, live_one in ipairs(answers) do
   if live_one == 1 then
-    local n = 6 + 2 * at
-    fields[#fields + 1], fields[#fields + 2] = ARGV[n], ARGV[n + 1] .. until_then
+    fields[#fields + 1], fields[#fields + 2] = ids[at], tokens[at] .. until_then
   end
 end
 if count > 0 then

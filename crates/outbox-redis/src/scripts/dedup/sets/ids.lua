@@ -51,13 +51,24 @@ local function left_of(claim)
   return math.max(tonumber(string.match(claim, '%d+$')) - now, 0)
 end
 
--- Claimed ids are given from ARGV[first] on, each before its token: those whose claim is live by the
--- hash that it is in, how many they are, and for each id whether it is one of them.
-local function proven(first)
+-- The claimed ids from ARGV[first] on, and the token of each: they come in runs, each behind its token
+-- and their number.
+local function claimed(first)
   local ids, tokens = {}, {}
-  for n = first, #ARGV, 2 do
-    ids[#ids + 1], tokens[#ids + 1] = ARGV[n], ARGV[n + 1]
+  while first <= #ARGV do
+    local token, last = ARGV[first], first + 1 + tonumber(ARGV[first + 1])
+    for n = first + 2, last do
+      ids[#ids + 1] = ARGV[n]
+      tokens[#ids] = token
+    end
+    first = last + 1
   end
+  return ids, tokens
+end
+
+-- Of claimed ids, those whose claim is live by the hash that it is in, how many they are, and for each
+-- id whether it is one of them.
+local function proven(ids, tokens)
   local held, hashes = claims_of(ids)
   local answers, met, by_hash, count = {}, {}, {}, 0
   local known, shown, good
