@@ -93,11 +93,15 @@ async fn through(queue: &SqliteQueue, worker: &Worker, batches: Vec<Vec<Message>
     done
 }
 
+/// What a producer enqueues batch by batch: ids begin with the time at which they were made, and those of
+/// one batch are of one moment.
 fn batches(scale: &Scale, count: usize) -> Vec<Vec<Message>> {
     let entropy = scale.entropy();
-    let now = SystemClock.now();
-    let all: Vec<_> = (0..count)
-        .map(|number| Message::appended(&message(number), MessageId::new(now, &entropy), now))
-        .collect();
+    let began = SystemClock.now();
+    let made = |number: usize| {
+        let now = began + Duration::from_millis((number / BATCH) as u64);
+        Message::appended(&message(number), MessageId::new(now, &entropy), now)
+    };
+    let all: Vec<_> = (0..count).map(made).collect();
     all.chunks(BATCH).map(<[Message]>::to_vec).collect()
 }

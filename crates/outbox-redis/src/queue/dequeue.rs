@@ -1,5 +1,7 @@
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use outbox_core::delivery::Delivery;
 use outbox_core::id::WorkerId;
 use outbox_core::ports::{DequeueReport, DequeueRequest};
@@ -16,6 +18,9 @@ use crate::reader::Reader;
 
 /// The most entries that are read at once.
 pub(super) const READ: usize = 1_000;
+
+/// The entries of one part of a read of many.
+const PART: usize = 125;
 
 /// The most entries that one who was woken takes in one step with their lease: the server needs
 /// longer for each of them than where they are read and leased one after the other.
@@ -135,25 +140,59 @@ impl RedisQueue {
         }
     }
 
+    /// Reads in parts where there is probably much: the driver looks at a reply from its start again
+    /// each time that a piece of it arrives, and takes a part apart while the server reads the next.
     async fn read_group(
         &self,
         reader: &mut Reader,
         request: &DequeueRequest,
     ) -> Result<Vec<Entry>, Fault> {
+        let most = request.max.clamp(1, READ);
+        let part = match self.0.plenty.load(Ordering::Relaxed) {
+            true => most.min(PART),
+            false => most,
+        };
+        let mut entries = Vec::with_capacity(most);
+        let read = async |link: &crate::link::Link| {
+            let starts = (0..most).step_by(part);
+            let parts =
+                starts.map(|from| self.read_part(link, request.owner, part.min(most - from)));
+            for read in join_all(parts).await {
+                entries.extend(read?);
+            }
+            Ok(())
+        };
+        match reader.with(read).await {
+            // What was read before it is not to wait until others take it over.
+            Err(fault) if !entries.is_empty() => {
+                tracing::warn!(%fault, read = entries.len(), "not all that was there was read");
+            }
+            other => other?,
+        }
+        self.0
+            .plenty
+            .store(entries.len() == most, Ordering::Relaxed);
+        Ok(entries)
+    }
+
+    async fn read_part(
+        &self,
+        link: &crate::link::Link,
+        owner: WorkerId,
+        count: usize,
+    ) -> Result<Vec<Entry>, Fault> {
         let stream = self.0.parts.stream();
         let args = vec![
             Arg::from_static_str("GROUP"),
             Arg::from(self.0.config.group.as_str()),
-            consumer(request.owner),
+            consumer(owner),
             Arg::from_static_str("COUNT"),
-            number(request.max.clamp(1, READ)),
+            number(count),
             Arg::from_static_str("STREAMS"),
             Arg::from(stream),
             Arg::from_static_str(">"),
         ];
-        let read =
-            async |link: &crate::link::Link| link.command("XREADGROUP", Some(stream), args).await;
-        let reply = reader.with(read).await?;
+        let reply = link.command("XREADGROUP", Some(stream), args).await?;
         // A list of streams, each with its name and its entries: with one stream, the second piece.
         let mut pieces = reply.list()?.into_iter();
         let Some(first) = pieces.next() else {

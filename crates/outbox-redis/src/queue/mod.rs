@@ -64,6 +64,8 @@ struct Shared {
     room: Wake,
     /// Whether a message was refused for want of room, and nothing has left since.
     full: AtomicBool,
+    /// Whether the last read found as much as was asked for.
+    plenty: AtomicBool,
     losses: AtomicU64,
     /// When consumers of workers that are gone were looked for last.
     forgot: Mutex<Option<Instant>>,
@@ -91,6 +93,7 @@ impl RedisQueue {
             parts: Parts::new(&keys, &config.group),
             room: Wake::new(),
             full: AtomicBool::new(false),
+            plenty: AtomicBool::new(false),
             losses: AtomicU64::new(0),
             forgot: Mutex::default(),
             noted: Mutex::default(),

@@ -7,14 +7,15 @@ if stale() then
 end
 local until_then, hash = '|' .. digits(now + tonumber(ARGV[5])), tonumber(ARGV[6])
 local ids, tokens = claimed(8)
-local by_hash, count, answers = proven(ids, tokens)
+local by_hash, answers = proven(ids, tokens)
 local fields = {}
 for at, live_one in ipairs(answers) do
   if live_one == 1 then
-    fields[#fields + 1], fields[#fields + 2] = ids[at], tokens[at] .. until_then
+    fields[#fields + 1] = ids[at]
+    fields[#fields + 1] = tokens[at] .. until_then
   end
 end
-if count > 0 then
+if #fields > 0 then
   note_claims(hash, tonumber(ARGV[7]), fields)
   by_hash[hash] = nil
   forget_claims(by_hash)

@@ -66,11 +66,11 @@ local function claimed(first)
   return ids, tokens
 end
 
--- Of claimed ids, those whose claim is live by the hash that it is in, how many they are, and for each
--- id whether it is one of them.
+-- Of claimed ids, those whose claim is live by the hash that it is in, and for each id whether it is one
+-- of them: each once.
 local function proven(ids, tokens)
   local held, hashes = claims_of(ids)
-  local answers, met, by_hash, count = {}, {}, {}, 0
+  local answers, met, by_hash = {}, {}, {}
   local known, shown, good
   for at, id in ipairs(ids) do
     local claim, token = held[at], tokens[at]
@@ -80,15 +80,18 @@ local function proven(ids, tokens)
       good = claim and string.match(claim, '^%d+') == token and left_of(claim) > 0
     end
     if good and not met[id] then
-      met[id], count, answers[at] = true, count + 1, 1
-      local hash = hashes[at]
-      by_hash[hash] = by_hash[hash] or {}
-      table.insert(by_hash[hash], id)
+      met[id], answers[at] = true, 1
+      local some = by_hash[hashes[at]]
+      if some then
+        some[#some + 1] = id
+      else
+        by_hash[hashes[at]] = {id}
+      end
     else
       answers[at] = 0
     end
   end
-  return by_hash, count, answers
+  return by_hash, answers
 end
 
 -- The moment, and an answer for all that have the same, or one for each.
@@ -101,7 +104,8 @@ local function told(answers)
   return {micros, answers[1]}
 end
 
--- Notes claims that end at a moment, each behind its id, in the hash of the rotation in which they do.
+-- Notes claims that end at a moment, each behind its id, in the hash of the rotation in which they do;
+-- how many are new in it.
 local function note_claims(hash, ends, fields)
   local key = KEYS[live + hash]
   -- A hash that begins small is a list, in which every field is searched for from its start; one
@@ -109,8 +113,9 @@ local function note_claims(hash, ends, fields)
   if #fields > 2 * SMALL and call('EXISTS', key) == 0 then
     call('HSET', key, fields[1], fields[2] .. string.rep(' ', 65))
   end
-  call('HSET', key, unpack(fields))
+  local news = call('HSET', key, unpack(fields))
   call('PEXPIREAT', key, digits(ends + ahead))
+  return news
 end
 
 local function forget_claims(by_hash)
