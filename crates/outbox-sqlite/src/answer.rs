@@ -2,7 +2,7 @@
 
 use futures_util::TryStreamExt;
 use sqlx::query::Query;
-use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
+use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{Either, Executor};
 
 use crate::error::Fault;
@@ -17,16 +17,25 @@ pub(crate) async fn execute(
     query: Query<'_, Sqlite, SqliteArguments>,
     statements: usize,
 ) -> Result<(), Fault> {
+    rows(connection, query, statements).await.map(drop)
+}
+
+/// As [`execute`]; answers all rows.
+pub(crate) async fn rows(
+    connection: &mut SqliteConnection,
+    query: Query<'_, Sqlite, SqliteArguments>,
+    statements: usize,
+) -> Result<Vec<SqliteRow>, Fault> {
     let mut answers = Executor::fetch_many(connection, query);
-    let mut done = 0;
+    let (mut rows, mut done) = (Vec::new(), 0);
     while done < statements {
         match answers.try_next().await? {
             Some(Either::Left(_)) => done += 1,
-            Some(Either::Right(_)) => {}
+            Some(Either::Right(row)) => rows.push(row),
             None => break,
         }
     }
-    Ok(())
+    Ok(rows)
 }
 
 #[cfg(test)]

@@ -95,6 +95,12 @@ impl Fault {
         matches!(self.code(), Some(UNIQUE | PRIMARY_KEY))
     }
 
+    /// Whether a condition in the middle of a text did not hold: that is made an overflow, so that the
+    /// statements behind it are never reached.
+    pub(crate) fn is_overflow(&self) -> bool {
+        self.primary_code() == Some(ERROR) && self.to_string().contains("integer overflow")
+    }
+
     /// Whether the rows themselves were refused, so that others would not be.
     pub(crate) fn is_about_the_rows(&self) -> bool {
         matches!(self.primary_code(), Some(ERROR | TOO_BIG | CONSTRAINT))

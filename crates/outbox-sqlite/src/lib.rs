@@ -32,6 +32,7 @@ mod purge;
 mod quarantine;
 mod queue;
 mod rate_limit;
+mod runs;
 mod schema;
 mod scope;
 mod store;

@@ -1,7 +1,5 @@
 //! Settling: what became of claimed rows, in one transaction that a stale lease makes fail.
 
-use std::ops::Range;
-
 use outbox_core::ports::{Outcome, Settlement};
 use outbox_core::report::SettleReport;
 use outbox_core::status::OnFailure;
@@ -12,6 +10,7 @@ use super::shared::Shared;
 use crate::answer;
 use crate::codec::jsonb;
 use crate::error::Fault;
+use crate::runs::longest_run;
 use crate::store::SqliteStore;
 
 /// Settles `settlements` at `now`.
@@ -230,35 +229,11 @@ async fn publish(
             writer.finish();
             Ok(true)
         }
-        Err(error) if error.to_string().contains("integer overflow") => {
+        Err(fault) if fault.is_overflow() => {
             writer.rollback().await?;
             writer.finish();
             Ok(false)
         }
-        Err(error) => Err(error),
-    }
-}
-
-/// The places of the longest run of numbers without a gap in `rows`, which ascend.
-fn longest_run(rows: &[i64]) -> Range<usize> {
-    let mut end = 0;
-    let runs = rows.chunk_by(|one, next| one + 1 == *next).map(|run| {
-        let start = end;
-        end += run.len();
-        start..end
-    });
-    runs.max_by_key(Range::len).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_run_has_no_gap() {
-        assert_eq!(longest_run(&[7]), 0..1);
-        assert_eq!(longest_run(&[1, 3, 4, 5, 8, 9]), 1..4);
-        assert_eq!(longest_run(&[4, 5, 6, 9]), 0..3);
-        assert_eq!(longest_run(&[2, 8, 9]), 1..3);
+        Err(fault) => Err(fault),
     }
 }

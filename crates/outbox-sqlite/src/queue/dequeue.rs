@@ -91,15 +91,26 @@ impl Inner {
             true => self.store.bulk_writer().await?,
             false => self.store.swift_writer().await?,
         };
-        let connection = writer.connection();
-        let (position, token) = self.begin_at_head(connection).await?;
-        let holder = Holder {
-            owner: request.owner,
-            until: now + request.lease,
-            token,
+        let until = now + request.lease;
+        let at_once = match view.has_due(now) {
+            false => self.take_at_once(&mut writer, request, until).await?,
+            true => None,
         };
-        let handed_out = self.hand_out(connection, request.max, (holder, now), (position, view));
-        let handed_out = handed_out.await?;
+        let handed_out = match at_once {
+            Some(handed_out) => handed_out,
+            None => {
+                let connection = writer.connection();
+                let (position, token) = self.begin_at_head(connection).await?;
+                let holder = Holder {
+                    owner: request.owner,
+                    until,
+                    token,
+                };
+                let how = (holder, now);
+                self.hand_out(connection, request.max, how, (position, view))
+                    .await?
+            }
+        };
         writer.finish();
         if handed_out.is_empty() {
             return Ok(DequeueReport::default());

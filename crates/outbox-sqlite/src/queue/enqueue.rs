@@ -79,6 +79,10 @@ impl Inner {
             return Ok(Vec::new());
         }
         let now = self.store.options().clock.now();
+        if self.add_at_once(messages, now).await? {
+            self.store.announce();
+            return Ok(messages.iter().map(|_| Ok(Enqueued::Added)).collect());
+        }
         let mut writer = self.store.writer().await?;
         let connection = writer.connection();
         let before = self.begin_at_tail(connection).await?;
@@ -137,7 +141,7 @@ impl Inner {
         now: Timestamp,
     ) -> Result<Vec<Fate>, Fault> {
         let first = ledger.tail + 1;
-        let ids = jsonb::texts(messages.iter().map(|m| &m.id.as_bytes()[..]));
+        let ids = ids_of(messages);
         let news = self.remember(connection, first, now, &ids).await?;
         let room = self.room(*ledger);
         let fates = if news == messages.len() && news <= room {
@@ -249,27 +253,39 @@ async fn add_entries(
     fates: &[Fate],
     (first, now): (i64, Timestamp),
 ) -> Result<(), Fault> {
-    let size = messages.iter().map(frame::size_hint).sum();
-    let mut bodies = jsonb::Object::with_capacity(size);
-    for (offset, (message, fate)) in messages.iter().zip(fates).enumerate() {
-        if *fate == Fate::Added {
-            bodies.entry(
-                |label| label.extend_from_slice(offset.to_string().as_bytes()),
-                |body| frame::write(message, body),
-            );
-        }
-    }
+    let added = messages.iter().enumerate();
+    let added = added.filter(|(offset, _)| fates.get(*offset) == Some(&Fate::Added));
     sqlx::query(ADD)
         .bind(first)
         .bind(now.as_micros())
-        .bind(bodies.into_bytes())
+        .bind(pack(added))
         .execute(connection)
         .await?;
     Ok(())
 }
 
+/// The ids of `messages` as one value.
+pub(super) fn ids_of(messages: &[Message]) -> Vec<u8> {
+    jsonb::texts(messages.iter().map(|message| &message.id.as_bytes()[..]))
+}
+
+/// The frames of messages as one value, each by its offset from the first place.
+pub(super) fn pack<'a>(messages: impl Iterator<Item = (usize, &'a Message)> + Clone) -> Vec<u8> {
+    let sizes = messages
+        .clone()
+        .map(|(_, message)| frame::size_hint(message));
+    let mut bodies = jsonb::Object::with_capacity(sizes.sum());
+    for (offset, message) in messages {
+        bodies.entry(
+            |label| label.extend_from_slice(offset.to_string().as_bytes()),
+            |body| frame::write(message, body),
+        );
+    }
+    bodies.into_bytes()
+}
+
 /// Cuts `messages` into runs that one statement takes each.
-fn chunks(messages: &[Message]) -> impl Iterator<Item = &[Message]> {
+pub(super) fn chunks(messages: &[Message]) -> impl Iterator<Item = &[Message]> {
     let mut rest = messages;
     std::iter::from_fn(move || {
         let mut bytes = 0;

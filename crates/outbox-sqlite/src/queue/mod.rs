@@ -7,6 +7,7 @@
 //!
 //! One file a method of the port; the statements stand beside the method that runs them.
 
+mod at_once;
 mod config;
 mod dequeue;
 mod enqueue;

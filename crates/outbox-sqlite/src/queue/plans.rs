@@ -1,8 +1,8 @@
 //! No statement of the queue reads more rows than it is about, however long the backlog is.
 
 use super::{
-    dequeue, enqueue, extend, holding, look, purge, quarantine, read_out, recover, run, settle,
-    stats,
+    at_once, dequeue, enqueue, extend, holding, look, purge, quarantine, read_out, recover, run,
+    settle, stats,
 };
 use crate::plan::assert_no_scans;
 
@@ -16,6 +16,7 @@ async fn no_statement_grows_with_the_backlog() {
         enqueue::ADD,
     ])
     .await;
+    assert_no_scans(&[at_once::ADD, at_once::TAKE, at_once::SETTLE]).await;
     assert_no_scans(&[enqueue::REMEMBERED, enqueue::FORGET, enqueue::TAKE_BACK]).await;
     assert_no_scans(&[extend::EXTEND, extend::EXTEND_RETURNED, extend::ENTRIES]).await;
     assert_no_scans(&[extend::NARROW, extend::ADD_PART]).await;

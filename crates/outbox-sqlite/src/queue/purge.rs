@@ -73,12 +73,17 @@ impl Inner {
         now: Timestamp,
         added: usize,
     ) -> Result<(), Fault> {
-        if now < self.progress().next {
+        if !self.sweeps(now) {
             return Ok(());
         }
         let (_, sweep) = self.sweep(connection, now, 2 * added.max(50)).await?;
         *self.progress() = sweep;
         Ok(())
+    }
+
+    /// Whether it is time to look for ids that are old enough.
+    pub(super) fn sweeps(&self, now: Timestamp) -> bool {
+        now >= self.progress().next
     }
 
     async fn sweep(
