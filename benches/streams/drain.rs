@@ -1,5 +1,4 @@
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use outbox::HandlerError;
@@ -155,7 +154,7 @@ pub(crate) fn a_million(scale: &Scale, report: &mut Report) {
     let before = memory_of_stream(&mut wire);
     fill(&mut wire, count);
     let full = memory_of_stream(&mut wire);
-    let pending = Arc::new(AtomicU64::new(0));
+    let pending = Arc::new(Mutex::default());
     let watch = server.runtime.spawn(watch_pending(
         server.queue(&stores[0]),
         Arc::clone(&pending),
@@ -170,7 +169,16 @@ pub(crate) fn a_million(scale: &Scale, report: &mut Report) {
     println!(
         "{count} messages in {seconds:.1} s; bytes: {before} empty, {full} full, {after} drained"
     );
-    let most = pending.load(Relaxed) as f64;
+    let seen = pending.lock().unwrap();
+    let most_of = |seen: &[u64]| seen.iter().max().copied().unwrap_or_default() as f64;
+    let (first, last) = seen.split_at(seen.len() / 2);
+    report.absolute(
+        "P11",
+        "most pending entries, the last half of the time beside the first",
+        most_of(last) / most_of(first).max(1.0),
+        Target::AtMost(1.1),
+    );
+    let most = most_of(&seen);
     // What four workers handle, and what they have fetched ahead. What is decided and not settled yet
     // is pending, too, so that a moment may have more.
     let bound = (4 * 2 * BATCH) as f64;
@@ -189,11 +197,11 @@ pub(crate) fn a_million(scale: &Scale, report: &mut Report) {
     );
 }
 
-async fn watch_pending(queue: RedisQueue, most: Arc<AtomicU64>) {
+async fn watch_pending(queue: RedisQueue, seen: Arc<Mutex<Vec<u64>>>) {
     loop {
         let now = outbox::time::Clock::now(&outbox::time::SystemClock);
         let stats = outbox::ports::Queue::stats(&queue, now).await.unwrap();
-        most.fetch_max(stats.in_flight, Relaxed);
+        seen.lock().unwrap().push(stats.in_flight);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -175,6 +175,10 @@ impl RedisOptions {
         &self.prefix
     }
 
+    pub(crate) fn commands(&self) -> usize {
+        self.max_command_buffer_len
+    }
+
     pub(crate) fn timeout(&self) -> Duration {
         self.command_timeout
     }

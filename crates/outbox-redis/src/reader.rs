@@ -7,7 +7,8 @@ use crate::store::RedisStore;
 pub(crate) struct Reader {
     link: Link,
     store: RedisStore,
-    /// Whether nothing is on its way: else it may still wait for something that nobody hears.
+    /// Whether nothing is on its way, and never was lost: else it may still wait for something that
+    /// nobody hears.
     whole: bool,
 }
 
@@ -31,16 +32,25 @@ impl Reader {
         &mut self,
         work: impl AsyncFnOnce(&Link) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        self.whole = false;
+        let whole = std::mem::replace(&mut self.whole, false);
         let result = tokio::select! {
             result = work(&self.link) => result,
             fault = self.store.closing() => Err(fault),
         };
-        self.whole = match &result {
-            Ok(_) => true,
-            Err(fault) => fault.word().is_some(),
-        };
+        self.whole = whole
+            && match &result {
+                Ok(_) => true,
+                Err(fault) => fault.word().is_some(),
+            };
         result
+    }
+
+    /// Takes another connection where this one may have fallen silent.
+    pub(crate) async fn renew(&mut self) -> Result<(), Fault> {
+        if !self.whole {
+            *self = Self::of(&self.store).await?;
+        }
+        Ok(())
     }
 }
 

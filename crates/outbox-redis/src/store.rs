@@ -131,6 +131,11 @@ impl RedisStore {
         self.0.options.clock().moment(now)
     }
 
+    /// The most commands that may wait in this process.
+    pub(crate) fn commands(&self) -> usize {
+        self.0.options.commands()
+    }
+
     /// A connection of its own, for one who waits on the server.
     pub(crate) async fn connect(&self) -> Result<Link, Fault> {
         Link::connect(&self.0.builder, self.0.options.timeout()).await

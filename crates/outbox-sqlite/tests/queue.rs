@@ -349,3 +349,29 @@ async fn a_store_that_fails_makes_enqueue_unavailable_and_no_message_lost() {
         assert_eq!(error.kind(), "unavailable", "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_queue_whose_books_are_gone_takes_nothing_and_touches_no_other() {
+    let place = Place::new();
+    let store = place.store().await;
+    let open = async |name| {
+        let config = SqliteQueueConfig::named(name);
+        SqliteQueue::open(&store, config).await.unwrap()
+    };
+    let (queue, other) = (open("gone").await, open("other").await);
+    // What is old is looked for with the first batch of a queue, and not with the next.
+    assert_eq!(enqueue(&queue, &messages(0..1)).await, 1);
+    let path = place.folder.path().join("queue.db");
+    let mut connection = SqliteConnection::connect(path.to_str().unwrap())
+        .await
+        .unwrap();
+    sqlx::query("DELETE FROM outbox_queues WHERE name = 'gone'")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let answers = queue.enqueue(&messages(1..3)).await;
+    assert!(answers.iter().all(Result::is_err), "{answers:?}");
+    assert_eq!(place.count("outbox_entries").await, 1);
+    assert_eq!(enqueue(&other, &messages(1..3)).await, 2);
+    assert_eq!(dequeue(&other, MINE, 10).await.len(), 2);
+}

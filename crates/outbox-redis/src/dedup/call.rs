@@ -40,8 +40,8 @@ macro_rules! scripts {
     ($act:expr, $folder:literal) => {
         match $act {
             Act::Claim => script!("", $folder, "claim"),
-            // What is there becomes no more by being extended, and less once it is done: a full server
-            // may do both.
+            // What was claimed takes no more to speak of when it is extended, and less once it is done:
+            // a full server may do both.
             Act::Complete => script!("#!lua flags=allow-oom\n", $folder, "complete"),
             Act::Extend => script!("#!lua flags=allow-oom\n", $folder, "extend"),
             Act::Release => script!("", $folder, "release"),

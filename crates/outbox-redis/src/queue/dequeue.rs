@@ -79,6 +79,7 @@ impl RedisQueue {
             }
             match waiting.pause(&look, self.0.config.grace) {
                 Some(pause) => {
+                    reader.renew().await?;
                     let since = Instant::now();
                     woken = self.wait(&mut reader, &look, pause).await?;
                     waiting.paused += since.elapsed();
@@ -148,30 +149,36 @@ impl RedisQueue {
         request: &DequeueRequest,
     ) -> Result<Vec<Entry>, Fault> {
         let most = request.max.clamp(1, READ);
-        let part = match self.0.plenty.load(Ordering::Relaxed) {
-            true => most.min(PART),
-            false => most,
+        let parts = match self.0.plenty.load(Ordering::Relaxed) {
+            true => most.div_ceil(PART).min(self.0.store.commands()),
+            false => 1,
         };
+        let part = most.div_ceil(parts);
         let mut entries = Vec::with_capacity(most);
         let read = async |link: &crate::link::Link| {
             let starts = (0..most).step_by(part);
             let parts =
                 starts.map(|from| self.read_part(link, request.owner, part.min(most - from)));
+            let mut fault = None;
             for read in join_all(parts).await {
-                entries.extend(read?);
+                match read {
+                    Ok(read) => entries.extend(read),
+                    Err(new) => fault = fault.or(Some(new)),
+                }
             }
-            Ok(())
+            fault.map_or(Ok(()), Err)
         };
         match reader.with(read).await {
-            // What was read before it is not to wait until others take it over.
+            // What was read is not to wait until others take it over.
             Err(fault) if !entries.is_empty() => {
                 tracing::warn!(%fault, read = entries.len(), "not all that was there was read");
             }
             other => other?,
         }
-        self.0
-            .plenty
-            .store(entries.len() == most, Ordering::Relaxed);
+        // As they stand in the stream, wherever a cluster sent the parts.
+        entries.sort_by_key(|entry| entry.id);
+        let full = entries.len() == most;
+        self.0.plenty.store(full, Ordering::Relaxed);
         Ok(entries)
     }
 

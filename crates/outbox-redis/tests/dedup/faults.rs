@@ -189,3 +189,25 @@ async fn a_command_that_is_not_permitted_is_named() -> Tested {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_completion_that_is_refused_halfway_is_known_to_the_next_claim() -> Tested {
+    let scene = Scene::new(&[], SETS).await?;
+    let mut wire = scene.server.wire().await?;
+    for (user, rule) in [("no-hdel", "-hdel"), ("no-unlink", "-unlink")] {
+        wire.command(&[
+            "ACL", "SETUSER", user, "on", ">pw", "~*", "&*", "+@all", rule,
+        ])
+        .await?;
+        let options = RedisOptions::new(scene.server.url()).user(user, "pw");
+        let store = RedisStore::open_with(options).await?;
+        let cache = RedisDeduplicationCache::open_with(&store, "test", SETS).await?;
+        let id = MessageId::new(NOW, &Entropy::from_system());
+        let claims = scene.acquire(&[id]).await?;
+        let error = cache.complete(&claims, TTL, NOW).await.err();
+        let told = error.ok_or("it is not permitted")?.to_string();
+        assert!(told.contains("does not permit"), "{told}");
+        assert_eq!(scene.cache.claim(&[id], LEASE, NOW).await?, [Claim::Done]);
+    }
+    Ok(())
+}

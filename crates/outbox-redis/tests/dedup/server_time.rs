@@ -80,19 +80,21 @@ async fn a_key_that_lost_its_end_holds_nobody_up() -> Tested {
     Ok(())
 }
 
-#[tokio::test]
-async fn packed_ids_are_forgotten_with_their_rotation() -> Tested {
-    let second = Duration::from_secs(1);
-    let layout = DedupLayout::Compact(CompactLayout {
-        longest: second,
-        rotation: second,
-        expected: 1_000,
-    });
+/// Longer than the longest time is refused; what is done is forgotten with its rotation, and nothing
+/// is left of it.
+async fn ids_go_with_their_rotation(second: Duration, layout: DedupLayout) -> Tested {
     let scene = Scene::new(&[], layout).await?;
     let ids = ids(10);
-    let claims = scene.acquire(&ids).await?;
+    let claims = scene.cache.claim(&ids, second, NOW).await?;
+    let claims: Vec<_> = ids.iter().zip(claims).collect();
+    let token = |claim: &(&MessageId, Claim)| match claim.1 {
+        Claim::Acquired(token) => Some((*claim.0, token)),
+        _ => None,
+    };
+    let claims: Vec<_> = claims.iter().filter_map(token).collect();
     let began = Instant::now();
-    scene.cache.complete(&claims, second, NOW).await?;
+    let done = scene.cache.complete(&claims, second, NOW).await?;
+    assert_eq!(done, [true; 10]);
     while scene.cache.is_processed(ids[0], NOW).await? {
         assert!(began.elapsed() < second * 3);
         sleep(second / 50).await;
@@ -106,6 +108,61 @@ async fn packed_ids_are_forgotten_with_their_rotation() -> Tested {
     let longer = scene.cache.record_processed(ids[0], second * 2, NOW).await;
     let told = longer.err().ok_or("longer than the longest")?.to_string();
     assert!(told.contains("limit of 1"), "{told}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn packed_ids_are_forgotten_with_their_rotation() -> Tested {
+    let second = Duration::from_secs(1);
+    let layout = DedupLayout::Compact(CompactLayout {
+        longest: second,
+        rotation: second,
+        expected: 1_000,
+    });
+    ids_go_with_their_rotation(second, layout).await
+}
+
+#[tokio::test]
+async fn ids_in_sets_are_forgotten_with_their_rotation() -> Tested {
+    let second = Duration::from_secs(1);
+    let layout = DedupLayout::Sets(SetsLayout {
+        longest: second,
+        rotation: second,
+    });
+    ids_go_with_their_rotation(second, layout).await
+}
+
+#[tokio::test]
+async fn a_claim_in_a_hash_lives_through_turns_and_may_not_be_longer_than_ids_are_kept() -> Tested {
+    let second = Duration::from_secs(1);
+    let layout = DedupLayout::Sets(SetsLayout {
+        longest: second * 3,
+        rotation: second,
+    });
+    let scene = Scene::new(&[], layout).await?;
+    let ids = ids(3);
+    let lease = second * 3 / 2;
+    let Claim::Acquired(token) = scene.cache.claim(&ids[..1], lease, NOW).await?[0] else {
+        return Err("nobody else is there".into());
+    };
+    let claim = [(ids[0], token)];
+    for _ in 0..6 {
+        sleep(second / 2).await;
+        assert_eq!(scene.cache.extend(&claim, lease, NOW).await?, [true]);
+        let other = scene.cache.claim(&ids[..1], lease, NOW).await?;
+        assert!(matches!(other[0], Claim::InProgress { .. }), "{other:?}");
+    }
+    assert_eq!(scene.cache.complete(&claim, second, NOW).await?, [true]);
+    assert_eq!(
+        scene.cache.claim(&ids[..1], lease, NOW).await?,
+        [Claim::Done]
+    );
+    let longer = scene.cache.claim(&ids[1..], LEASE, NOW).await;
+    let told = longer.err().ok_or("longer than the longest")?.to_string();
+    assert!(
+        told.contains("claimed") && told.contains("limit of 3"),
+        "{told}"
+    );
     Ok(())
 }
 

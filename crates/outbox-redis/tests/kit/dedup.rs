@@ -9,8 +9,11 @@ use outbox_redis::{CompactLayout, DedupLayout, RedisDeduplicationCache, SetsLayo
 
 use crate::server::{Place, Server};
 
-/// How coarsely ids are forgotten here where they are packed or in sets.
+/// How coarsely ids are forgotten here where they are packed.
 const ROTATION: Duration = Duration::from_secs(900);
+
+/// The same where they are in sets: short, and begun anywhere, so that claims live through its turns.
+const TURN: Duration = Duration::from_secs(77);
 
 /// Makes caches in one layout.
 pub(crate) struct RedisHarness {
@@ -40,8 +43,8 @@ impl RedisHarness {
 
     pub(crate) fn sets() -> Self {
         let layout = SetsLayout {
-            longest: 4 * ROTATION,
-            rotation: ROTATION,
+            longest: 64 * TURN,
+            rotation: TURN,
         };
         Self {
             server: Server::default(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use outbox_core::OutboxError;
 use outbox_core::error::PublishError;
+use outbox_core::id::{MessageId, WorkerId};
 use outbox_core::ports::{DequeueRequest, Enqueued, Queue};
 use outbox_core::time::{Clock, SystemClock};
 use outbox_redis::{RedisOptions, RedisQueue, RedisQueueConfig, RedisStore};
@@ -178,5 +179,64 @@ async fn latency_and_cuts_lose_and_double_nothing() -> Tested {
     assert_eq!(queue.losses(), 0);
     let mut wire = server.wire().await?;
     assert_eq!(wire.command(&["XLEN", STREAM]).await?, Answer::Number(0));
+    Ok(())
+}
+
+/// What a busy worker took in its calls, one list a call.
+async fn take_in_turn(
+    queue: &RedisQueue,
+    owner: WorkerId,
+    sizes: &[usize],
+) -> Result<Vec<Vec<MessageId>>, BoxError> {
+    let mut taken = Vec::new();
+    for max in sizes {
+        let request = DequeueRequest {
+            max: *max,
+            lease: Duration::from_secs(30),
+            ..request(owner, Duration::ZERO)
+        };
+        let report = queue.dequeue(&request).await?;
+        let ids = report.deliveries.iter().map(|one| one.message.id);
+        taken.push(ids.collect());
+    }
+    Ok(taken)
+}
+
+#[tokio::test]
+async fn what_is_read_in_parts_comes_in_order_and_once() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let sent: Vec<_> = messages(0..1_500);
+    let ids: Vec<_> = sent.iter().map(|message| message.id).collect();
+    for (name, commands) in [("roomy", 256), ("narrow", 1)] {
+        let options = RedisOptions::new(server.url()).max_command_buffer_len(commands);
+        let store = RedisStore::open_with(options).await?;
+        let queue = RedisQueue::open(&store, RedisQueueConfig::named(name)).await?;
+        enqueue_all(&queue, &sent).await?;
+        let taken = take_in_turn(&queue, worker(), &[300, 300, 301, 50, 500, 500, 500]).await?;
+        let sizes: Vec<_> = taken.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [300, 300, 301, 50, 500, 49, 0], "{name}");
+        assert_eq!(taken.concat(), ids, "{name}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_who_read_in_parts_share_what_is_there() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let queue = queue_at(&server.url()).await?;
+    let sent = messages(0..2_000);
+    enqueue_all(&queue, &sent).await?;
+    let sizes = [250; 8];
+    let (first, second) = tokio::join!(
+        take_in_turn(&queue, worker(), &sizes),
+        take_in_turn(&queue, worker(), &sizes)
+    );
+    let mut taken = Vec::new();
+    for one in [first?.concat(), second?.concat()] {
+        assert!(one.is_sorted(), "each gets them in queue order");
+        taken.extend(one);
+    }
+    assert_eq!(taken.len(), 2_000);
+    assert_eq!(taken.into_iter().collect::<BTreeSet<_>>(), ids(&sent));
     Ok(())
 }

@@ -39,8 +39,8 @@ pub(super) const ADD: &str = concat!(
     INSERT INTO outbox_enqueued (place, queue, id, enqueued_at) \
         SELECT (SELECT tail FROM outbox_queues WHERE queue = $1) + 1 + key, $1, \
             CAST(value AS BLOB), $2 FROM json_each($3) WHERE true ON CONFLICT DO NOTHING; ",
-    only_if!("changes() = $4 AND depth + $4 <= $5"),
-    " FROM outbox_queues WHERE queue = $1; \
+    only_if!("changes() = $4 AND (SELECT depth + $4 <= $5 FROM outbox_queues WHERE queue = $1)"),
+    "; \
     INSERT INTO outbox_entries (place, enqueued_at, body) \
         SELECT (SELECT tail FROM outbox_queues WHERE queue = $1) + 1 + key, $2, \
             CAST(value AS BLOB) FROM json_each($6); \

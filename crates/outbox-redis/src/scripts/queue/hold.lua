@@ -9,7 +9,7 @@ for place = 7, #ARGV do
 end
 
 -- What was read and is not held is taken over by others once it has been idle for the grace time;
--- all were read at the same moment, so that one of them tells of all.
+-- the first of them was read first, a moment before the others, so that it tells of all.
 local mine, lost = ids, {}
 local first = redis.call('XPENDING', STREAM, GROUP, ids[1], ids[1], 1, consumer)
 if #first == 0 or first[1][3] >= grace then

@@ -25,7 +25,7 @@ if not next(done) and not next(held) then
   end
   for at, id in ipairs(ids) do
     answers[at] = met[id] or 0
-    met[id] = lease
+    met[id] = math.max(lease, 1)
   end
   return told(answers)
 end
@@ -37,7 +37,7 @@ for at, id in ipairs(ids) do
   elseif left > 0 or met[id] then
     answers[at] = math.max(left, met[id] or 1)
   else
-    answers[at], met[id] = 0, lease
+    answers[at], met[id] = 0, math.max(lease, 1)
     fields[#fields + 1] = id
     fields[#fields + 1] = claim
     -- What is left of a claim that is over.

@@ -2,8 +2,8 @@
 -- of sets, and claims are fields of hashes, one of each for every rotation in which something ends.
 -- A claim is its token, a bar, and when it ends, in milliseconds. An id is in one set and in one
 -- hash at most.
--- KEYS: the sets of the live rotations, from the present one on, their hashes, and the set of the
--- rotation before. ARGV[1] is the moment; ARGV[2] and ARGV[3] are where the present rotation begins
+-- KEYS: the sets of the live rotations, from the present one on, their hashes, and the set and the
+-- hash of the rotation before. ARGV[1] is the moment; ARGV[2] and ARGV[3] are where the present rotation begins
 -- and ends, in milliseconds; ARGV[4] is the number of live ones.
 local micros, ahead = moment(ARGV[1])
 local now = math.floor(micros / 1000)
@@ -129,5 +129,5 @@ end
 local function remember(set, ends, ids)
   call('SADD', KEYS[set], unpack(ids))
   call('PEXPIREAT', KEYS[set], digits(ends + to - from + ahead))
-  call('UNLINK', KEYS[2 * live + 1])
+  call('UNLINK', KEYS[2 * live + 1], KEYS[2 * live + 2])
 end
