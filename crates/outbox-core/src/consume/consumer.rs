@@ -25,7 +25,7 @@ use super::{ConsumerConfig, Semantics};
 ///
 /// let consumer = Consumer::new(
 ///     |delivery: Delivery| async move {
-///         let _bytes = delivery.message.payload;
+///         let _bytes = &delivery.message.payload;
 ///         Ok::<(), HandlerError>(())
 ///     },
 ///     ConsumerConfig::default(),
