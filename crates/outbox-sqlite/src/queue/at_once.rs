@@ -146,10 +146,11 @@ impl Inner {
         places: &[i64],
     ) -> Result<bool, Fault> {
         let run = longest_run(places);
-        let (Some(low), Some(high)) = (places.get(run.start), places.get(run.end - 1)) else {
+        let others = places[..run.start].iter().chain(&places[run.end..]);
+        let range = &places[run.clone()];
+        let (Some(low), Some(high)) = (range.first(), range.last()) else {
             return Ok(false);
         };
-        let others = places[..run.start].iter().chain(&places[run.end..]);
         let query = sqlx::query(SETTLE)
             .bind(self.queue)
             .bind(jsonb::integers(claims.iter().map(|claim| claim.token)))
