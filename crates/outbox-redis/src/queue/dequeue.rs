@@ -72,6 +72,7 @@ impl RedisQueue {
             if !report.deliveries.is_empty() || !report.unreadable.is_empty() {
                 return Ok(report);
             }
+            reader.renew().await?;
             let look = self.look(request.owner, waiting.now()).await?;
             if look.moved {
                 woken = false;
@@ -79,7 +80,6 @@ impl RedisQueue {
             }
             match waiting.pause(&look, self.0.config.grace) {
                 Some(pause) => {
-                    reader.renew().await?;
                     let since = Instant::now();
                     woken = self.wait(&mut reader, &look, pause).await?;
                     waiting.paused += since.elapsed();

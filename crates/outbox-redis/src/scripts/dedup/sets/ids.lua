@@ -3,8 +3,8 @@
 -- A claim is its token, a bar, and when it ends, in milliseconds. An id is in one set and in one
 -- hash at most.
 -- KEYS: the sets of the live rotations, from the present one on, their hashes, and the set and the
--- hash of the rotation before. ARGV[1] is the moment; ARGV[2] and ARGV[3] are where the present rotation begins
--- and ends, in milliseconds; ARGV[4] is the number of live ones.
+-- hash of the rotation before. ARGV[1] is the moment; ARGV[2] and ARGV[3] are where the present
+-- rotation begins and ends, in milliseconds; ARGV[4] is the number of live ones.
 local micros, ahead = moment(ARGV[1])
 local now = math.floor(micros / 1000)
 local from, to, live = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
