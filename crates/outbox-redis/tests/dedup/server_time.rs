@@ -177,3 +177,15 @@ async fn many_ids_take_several_scripts() -> Tested {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_repeated_id_is_in_progress_however_short_its_lease_is() -> Tested {
+    let scene = Scene::new(&[], SETS).await?;
+    let [id] = ids(1)[..] else { unreachable!() };
+    let claims = scene.cache.claim(&[id, id], Duration::ZERO, NOW).await?;
+    assert!(
+        matches!(claims[..], [Claim::Acquired(_), Claim::InProgress { .. }]),
+        "{claims:?}"
+    );
+    Ok(())
+}
