@@ -50,16 +50,12 @@ impl Server {
             .unwrap()
     }
 
-    /// A figure of `INFO`.
-    pub(crate) fn info(&self, section: &str, name: &str) -> f64 {
+    /// A section of `INFO`.
+    pub(crate) fn section(&self, section: &str) -> String {
         let Answer::Text(text) = self.wire().command(&[b"INFO", section.as_bytes()]) else {
             panic!("no text");
         };
-        let text = String::from_utf8(text).unwrap();
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(&format!("{name}:")));
-        line.unwrap().trim().parse().unwrap()
+        String::from_utf8(text).unwrap()
     }
 }
 

@@ -107,7 +107,7 @@ pub struct WorkerConfig {
     /// least one.
     pub max_takeovers: u32,
     /// How long one call waits for deliveries, and how often an idle worker looks for those of dead
-    /// ones where the queue cannot tell when; 30 s by default.
+    /// ones where the queue cannot tell when, or that there are none; 30 s by default.
     pub safety_poll: Duration,
     /// How long a graceful stop waits for what is being handled; 10 s by default.
     pub grace: Duration,

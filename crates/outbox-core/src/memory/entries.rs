@@ -110,7 +110,9 @@ impl Entries {
             self.stand(id, Standing::Ready);
         }
         let chosen: Vec<_> = self.ready.iter().take(max).copied().collect();
-        self.hand_out(&chosen, holder, now)
+        let mut report = self.hand_out(&chosen, holder, now);
+        report.none_held = self.leased.is_empty();
+        report
     }
 
     /// Hands out up to `max` entries whose lease has ended at `now`, those that ended first.

@@ -59,6 +59,9 @@ pub struct DequeueReport {
     /// The next moment at which a live holder's lease may end, so that recovery need not poll;
     /// `None` where nobody else holds anything, or where the backend cannot tell.
     pub next_expiry: Option<Timestamp>,
+    /// Whether nobody holds anything, the caller included, so that there is nothing to recover;
+    /// `false` where the backend cannot tell.
+    pub none_held: bool,
 }
 
 /// What became of one delivery.

@@ -1,7 +1,7 @@
 //! A worker is handed again what it still has: its lease ended, and it was the one that looked.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,11 +22,13 @@ use crate::fixture::{SECOND, text};
 use crate::stage::{Recorder, Stage, plain};
 
 /// A queue that no heartbeat reaches, and at times no settlement.
-struct Deaf {
-    inner: MemoryQueue,
-    to_settlements: Arc<AtomicBool>,
+pub(crate) struct Deaf {
+    pub(crate) inner: MemoryQueue,
+    pub(crate) to_settlements: Arc<AtomicBool>,
     /// After which time a heartbeat arrives all the same.
-    hears_after: Option<Duration>,
+    pub(crate) hears_after: Option<Duration>,
+    /// How often it was asked for what is stuck.
+    pub(crate) recoveries: Arc<AtomicU32>,
 }
 
 fn deaf<T>(operation: &'static str) -> Result<T> {
@@ -71,6 +73,7 @@ impl Queue for Deaf {
         self.inner.extend(all, lease, now).await
     }
     async fn recover_stuck(&self, request: &RecoverRequest) -> Result<DequeueReport> {
+        self.recoveries.fetch_add(1, SeqCst);
         self.inner.recover_stuck(request).await
     }
     async fn stats(&self, now: Timestamp) -> Result<QueueStats> {
@@ -97,6 +100,7 @@ async fn handled_while(
         inner: stage.queue.clone(),
         to_settlements: Arc::clone(&to_settlements),
         hears_after,
+        recoveries: Arc::default(),
     };
     let config = WorkerConfig {
         concurrency,

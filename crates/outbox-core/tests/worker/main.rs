@@ -6,6 +6,7 @@ mod batches;
 #[path = "../fixture/mod.rs"]
 mod fixture;
 mod handling;
+mod idle;
 mod layers;
 mod lease;
 mod stage;

@@ -1,16 +1,16 @@
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use outbox_core::delivery::Delivery;
 use outbox_core::id::WorkerId;
 use outbox_core::ports::{DequeueReport, DequeueRequest};
 use outbox_core::time::Timestamp;
-use tokio::time::Instant;
 
 use super::entry::{Entry, Malformed};
+use super::lull::{Before, Lull};
 use super::settle::{Runs, places_in, receipt};
 use super::stats::moment_in;
+use super::waiting::Waiting;
 use super::{RedisQueue, consumer, lost, micros, millis, number, owner_bytes, scripts};
 use crate::error::Fault;
 use crate::link::{Arg, Reply};
@@ -26,72 +26,68 @@ const PART: usize = 125;
 /// longer for each of them than where they are read and leased one after the other.
 const FEW: usize = 16;
 
-/// The shortest wait of a caller that does not recover what he was told is stuck.
-const BREATH: Duration = Duration::from_millis(50);
-
-/// The longest wait for one answer of the server; then it is asked again.
-const LONGEST: Duration = Duration::from_secs(60);
-
-/// What one who found nothing waits for, in the time of the queue.
-struct Look {
-    moved: bool,
-    read: Arg,
-    rung: Arg,
-    next_due: Option<Timestamp>,
-    next_expiry: Option<Timestamp>,
-    unheld: bool,
-    now: Timestamp,
-}
-
-/// One call of a dequeue.
-struct Waiting<'a> {
-    request: &'a DequeueRequest,
-    began: Instant,
-    /// How long it waited, without what the server took to answer.
-    paused: Duration,
-    /// Since when entries were read and not leased.
-    unheld: Option<Instant>,
-}
-
 impl RedisQueue {
     pub(super) async fn take(&self, request: &DequeueRequest) -> Result<DequeueReport, Fault> {
         self.note_group().await?;
         let mut reader = Reader::of(&self.0.store).await?;
-        let mut waiting = Waiting {
-            request,
-            began: Instant::now(),
-            paused: Duration::ZERO,
-            unheld: None,
-        };
+        let mut waiting = Waiting::new(request);
         let mut woken = false;
+        let mut known = match request.wait.is_zero() {
+            true => None,
+            false => self.0.lulls.take(request.owner),
+        };
         loop {
-            let report = match woken {
-                true => self.take_few(&waiting).await?,
-                false => self.read_and_lease(&mut reader, &waiting).await?,
+            let lull = match known.take() {
+                Some(lull) => self.go_on(lull, &waiting).await?,
+                None => {
+                    let report = match woken {
+                        true => self.take_few(&waiting).await?,
+                        false => self.read_and_lease(&mut reader, &waiting).await?,
+                    };
+                    if !report.deliveries.is_empty() || !report.unreadable.is_empty() {
+                        return Ok(report);
+                    }
+                    reader.renew().await?;
+                    Lull::of(self.look(request.owner, waiting.now()).await?)
+                }
             };
-            if !report.deliveries.is_empty() || !report.unreadable.is_empty() {
-                return Ok(report);
-            }
-            reader.renew().await?;
-            let look = self.look(request.owner, waiting.now()).await?;
-            if look.moved {
+            if lull.look.moved {
                 woken = false;
                 continue;
             }
-            match waiting.pause(&look, self.0.config.grace) {
-                Some(pause) => {
-                    let since = Instant::now();
-                    woken = self.wait(&mut reader, &look, pause).await?;
-                    waiting.paused += since.elapsed();
-                }
-                None => {
-                    return Ok(DequeueReport {
-                        next_expiry: waiting.in_callers_time(look.next_expiry, look.now),
-                        ..DequeueReport::default()
-                    });
-                }
+            let pause = waiting.pause(&lull.look, self.0.config.grace);
+            let Some(pause) = pause else {
+                return Ok(waiting.nothing(&lull.look));
+            };
+            woken = waiting
+                .during(self.wait(&mut reader, &lull.look, pause))
+                .await?;
+            if woken || !lull.is_quiet() {
+                continue;
+            }
+            let lull = lull.goes_on();
+            if waiting.is_over() {
+                let report = waiting.nothing(&lull.look);
+                self.0.lulls.put(request.owner, lull);
+                return Ok(report);
+            }
+            known = Some(lull);
+        }
+    }
+
+    /// What is known at the begin of another wait, where nothing ended the last one.
+    async fn go_on(&self, lull: Lull, waiting: &Waiting<'_>) -> Result<Lull, Fault> {
+        match lull.before() {
+            Before::Nothing => {}
+            Before::Gone => self.forget_now_and_then().await?,
+            // What came meanwhile ends the wait behind the place that is told.
+            Before::All => {
+                return Ok(Lull::of(
+                    self.look(waiting.request.owner, waiting.now()).await?,
+                ));
             }
         }
+        Ok(lull)
     }
 
     /// Takes the little that probably has come for one who waited.
@@ -277,88 +273,6 @@ impl RedisQueue {
             self.settle_runs(aside, now).await?;
         }
         Ok(report)
-    }
-
-    async fn look(&self, owner: WorkerId, now: Timestamp) -> Result<Look, Fault> {
-        let args = vec![owner_bytes(owner)];
-        let reply = self.run_repairing(&scripts::LOOK, Some(now), args).await?;
-        let mut parts = reply.list()?.into_iter();
-        let mut next = || parts.next().ok_or_else(too_short);
-        Ok(Look {
-            moved: next()?.number()? > 0,
-            read: Arg::Bytes(next()?.bytes()?),
-            rung: Arg::Bytes(next()?.bytes()?),
-            next_due: moment_in(next()?)?,
-            next_expiry: moment_in(next()?)?,
-            unheld: next()?.number()? == 1,
-            now: moment_in(next()?)?.unwrap_or(now),
-        })
-    }
-
-    /// Waits until the stream has grown since `look`, the bell has rung, or `pause` is over; whether
-    /// something woke it.
-    async fn wait(&self, reader: &mut Reader, look: &Look, pause: Duration) -> Result<bool, Fault> {
-        let (stream, bell) = (self.0.parts.stream(), self.0.parts.bell());
-        let args = vec![
-            Arg::from_static_str("COUNT"),
-            Arg::Integer(1),
-            Arg::from_static_str("BLOCK"),
-            millis(pause),
-            Arg::from_static_str("STREAMS"),
-            Arg::from(stream),
-            Arg::from(bell),
-            look.read.clone(),
-            look.rung.clone(),
-        ];
-        let wait =
-            async |link: &crate::link::Link| link.blocking("XREAD", stream, args, pause).await;
-        match reader.with(wait).await {
-            // What has come, or gone, is found out by reading.
-            Ok(told) => Ok(!told.is_null()),
-            Err(fault) if fault.lost_group() => Ok(false),
-            Err(fault) => Err(fault),
-        }
-    }
-}
-
-impl Waiting<'_> {
-    /// The present moment, by the clock of the caller.
-    fn now(&self) -> Timestamp {
-        self.request.now + self.paused
-    }
-
-    /// A moment of the queue's time, told when that was `at`, by the clock of the caller.
-    fn in_callers_time(&self, moment: Option<Timestamp>, at: Timestamp) -> Option<Timestamp> {
-        let now = self.now();
-        moment.map(|moment| match moment >= at {
-            true => now + moment.since(at),
-            false => now - at.since(moment),
-        })
-    }
-
-    /// How long to wait before looking again; `None` where the call is over.
-    fn pause(&mut self, look: &Look, grace: Duration) -> Option<Duration> {
-        let waited = self.began.elapsed();
-        let rest = self.request.wait.checked_sub(waited)?;
-        let unheld_for = match look.unheld {
-            true => self.unheld.get_or_insert_with(Instant::now).elapsed(),
-            false => {
-                self.unheld = None;
-                Duration::ZERO
-            }
-        };
-        let ended = look.next_expiry.is_some_and(|end| end <= look.now);
-        let stuck = ended || (look.unheld && unheld_for >= grace);
-        if rest.is_zero() || (stuck && waited >= BREATH) {
-            return None;
-        }
-        let due = look.next_due.map(|due| due.since(look.now));
-        let ends = look.next_expiry.map(|end| end.since(look.now).max(BREATH));
-        let unheld = look
-            .unheld
-            .then(|| grace.saturating_sub(unheld_for).max(BREATH));
-        let pauses = [due, ends, unheld, Some(rest), Some(LONGEST)];
-        pauses.into_iter().flatten().min()
     }
 }
 

@@ -14,12 +14,14 @@ mod groups;
 mod health;
 #[cfg(feature = "dlq")]
 mod letters;
+mod lull;
 mod parts;
 mod port;
 mod recover;
 mod scripts;
 mod settle;
 mod stats;
+mod waiting;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,6 +37,7 @@ use outbox_core::time::Timestamp;
 use tokio::time::Instant;
 
 use self::entry::Entry;
+use self::lull::Lulls;
 use self::parts::Parts;
 use crate::error::{At, Fault};
 use crate::link::{Arg, Link, Reply, Script};
@@ -67,6 +70,8 @@ struct Shared {
     /// Whether the last read found as much as was asked for.
     plenty: AtomicBool,
     losses: AtomicU64,
+    /// What those know who wait again and again.
+    lulls: Lulls,
     /// When consumers of workers that are gone were looked for last.
     forgot: Mutex<Option<Instant>>,
     /// When it was noted last that the group is there.
@@ -95,6 +100,7 @@ impl RedisQueue {
             full: AtomicBool::new(false),
             plenty: AtomicBool::new(false),
             losses: AtomicU64::new(0),
+            lulls: Lulls::default(),
             forgot: Mutex::default(),
             noted: Mutex::default(),
             untrimmed: AtomicU64::new(0),
@@ -134,7 +140,7 @@ impl RedisQueue {
     }
 
     /// Removes consumers of workers that are gone from the server's lists: those that hold nothing
-    /// and have read nothing for `idle`; how many. Recovering does so by itself, once a minute, for
+    /// and have read nothing for `idle`; how many. Working does so by itself, at most once a minute, for
     /// those that are idle for 10 minutes.
     ///
     /// # Errors

@@ -88,7 +88,7 @@ impl RedisQueue {
         })
     }
 
-    async fn forget_now_and_then(&self) -> Result<(), Fault> {
+    pub(super) async fn forget_now_and_then(&self) -> Result<(), Fault> {
         if is_due(&self.0.forgot, FORGET_EVERY) {
             let args = vec![millis(FORGET_AFTER)];
             self.run_repairing(&scripts::FORGET, None, args).await?;

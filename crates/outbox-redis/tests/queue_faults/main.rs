@@ -3,6 +3,7 @@
 
 mod connection;
 mod groups;
+mod idle;
 mod input;
 mod loss;
 mod memory;

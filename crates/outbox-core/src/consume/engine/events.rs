@@ -85,6 +85,9 @@ impl Engine<'_> {
                 "unreadable"
             );
         }
+        if report.none_held {
+            self.timers.recover = now + self.worker.config.safety_poll;
+        }
         if let Some(expiry) = report.next_expiry {
             self.timers.recover = self.timers.recover.min(expiry);
         }

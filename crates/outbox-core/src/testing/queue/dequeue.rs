@@ -9,7 +9,7 @@ use super::scene::{
 };
 use super::table::QueueCase;
 use crate::delivery::Delivery;
-use crate::error::Result;
+use crate::error::{BoxError, Result};
 use crate::id::WorkerId;
 use crate::message::Message;
 use crate::ports::{DeliveryOutcome, Queue};
@@ -53,6 +53,7 @@ pub(super) const CASES: &[QueueCase] = &[
         no_end_of_a_lease_is_told_where_nobody_else_holds_anything,
         EXPIRIES
     ),
+    case!("5.3", none_is_said_to_be_held_where_one_is),
 ];
 
 async fn entries_come_in_the_order_in_which_they_were_enqueued(
@@ -238,5 +239,27 @@ async fn no_end_of_a_lease_is_told_where_nobody_else_holds_anything(
     scene.dequeue(WORKER, 1, START).await?;
     let report = scene.queue.dequeue(&request(WORKER, 1, START)).await?;
     assert_eq!(report.next_expiry, None);
+    Ok(())
+}
+
+async fn none_is_said_to_be_held_where_one_is(harness: &dyn QueueHarness) -> CaseResult {
+    let scene = Scene::holding(harness, 0..2).await?;
+    let none_held = async || -> Result<bool, BoxError> {
+        let report = scene.queue.dequeue(&request(WORKER, 1, START)).await?;
+        assert_eq!(report.deliveries, []);
+        Ok(report.none_held)
+    };
+    let theirs = scene.dequeue(RIVAL, 1, START).await?;
+    let own = scene.dequeue(WORKER, 1, START).await?;
+    assert!(!none_held().await?);
+    scene.done(&theirs, START).await?;
+    assert!(!none_held().await?, "the caller holds one itself");
+    let ended = START + 2 * LEASE;
+    let report = scene.queue.dequeue(&request(WORKER, 1, ended)).await?;
+    assert!(!report.none_held, "its lease has ended");
+    assert_eq!(
+        scene.recover(RIVAL, 1, ended).await?.deliveries.len(),
+        own.len()
+    );
     Ok(())
 }

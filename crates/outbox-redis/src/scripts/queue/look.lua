@@ -2,7 +2,7 @@
 -- ARGV: group, now, owner
 -- Answers how many entries came back just now, the last entry of the stream that was read, the last
 -- ring of the bell, when the next entry is due, when the first lease of anybody else ends, whether
--- some entries were read and are not held, and the present moment.
+-- some entries were read and are not held, whether anybody holds anything, and the present moment.
 local moved, next_due = move_due()
 local unheld = redis.call('XPENDING', STREAM, GROUP)[1] > redis.call('HLEN', HELD)
 local read = '0-0'
@@ -13,4 +13,4 @@ for _, group in ipairs(groups()) do
 end
 local rung = redis.call('XREVRANGE', BELL, '+', '-', 'COUNT', 1)[1]
 local ring, expiry = rung and rung[1] or '0-0', next_expiry(ARGV[3])
-return {moved, read, ring, next_due, expiry, unheld and 1 or 0, digits(NOW)}
+return {moved, read, ring, next_due, expiry, unheld and 1 or 0, redis.call('ZCARD', HOLDS), digits(NOW)}
