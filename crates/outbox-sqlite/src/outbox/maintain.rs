@@ -59,6 +59,10 @@ pub(super) const PURGE_KEYS: &str = "DELETE FROM outbox_idempotency WHERE idempo
     SELECT idempotency_key FROM outbox_idempotency WHERE created_at < $1 \
     ORDER BY created_at LIMIT +$2)";
 
+pub(super) const OLD: &str = "SELECT \
+    EXISTS (SELECT 1 FROM outbox_messages WHERE state = 3 AND settled_at < $1) \
+    OR EXISTS (SELECT 1 FROM outbox_idempotency WHERE created_at < $1)";
+
 /// Deletes up to `max` published messages, and as many idempotency keys, that are older than
 /// `before`; answers how many messages.
 pub(super) async fn purge(
@@ -66,6 +70,15 @@ pub(super) async fn purge(
     before: Timestamp,
     max: usize,
 ) -> Result<u64, Fault> {
+    let mut reader = store.reader().await?;
+    let any: bool = sqlx::query_scalar(OLD)
+        .bind(before.as_micros())
+        .fetch_one(reader.connection())
+        .await?;
+    reader.finish();
+    if !any {
+        return Ok(0);
+    }
     let messages = in_chunks(store, PURGE_MESSAGES, before, max).await?;
     in_chunks(store, PURGE_KEYS, before, max).await?;
     Ok(messages)

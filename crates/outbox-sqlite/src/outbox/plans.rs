@@ -36,6 +36,7 @@ async fn no_statement_of_append_purge_and_replay_goes_through_a_table() {
     assert_no_scans(&[
         append::KNOWN_IDS,
         append::KNOWN_KEYS,
+        maintain::OLD,
         maintain::PURGE_MESSAGES,
         maintain::PURGE_KEYS,
         replay::FIRST_SINCE,

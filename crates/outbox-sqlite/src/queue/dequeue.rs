@@ -67,15 +67,15 @@ impl Inner {
             }
             let stuck = view.next_expiry.is_some_and(|end| end <= now);
             if waited >= request.wait || (stuck && waited >= BREATH) {
-                return Ok(DequeueReport {
-                    next_expiry: view.next_expiry,
-                    ..DequeueReport::default()
-                });
+                return Ok(view.nothing());
             }
             let pause = pause(view, now).min(request.wait - waited);
-            // Either end of the pause means the same: look again.
-            timeout(pause, wakes.notified()).await.ok();
+            let woken = timeout(pause, wakes.notified()).await.is_ok();
             waited = started.elapsed();
+            // What nothing told of is seen by the next call.
+            if !woken && waited >= request.wait {
+                return Ok(view.nothing());
+            }
         }
     }
 

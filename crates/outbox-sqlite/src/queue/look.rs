@@ -1,4 +1,5 @@
 use outbox_core::id::WorkerId;
+use outbox_core::ports::DequeueReport;
 use outbox_core::time::Timestamp;
 use sqlx::Row;
 
@@ -14,7 +15,9 @@ pub(super) const LOOK: &str = "\
             WHERE queue = ?1 AND owner <> ?2 ORDER BY expires_at LIMIT 1) \
         UNION ALL \
         SELECT * FROM (SELECT due_at FROM outbox_returned \
-            WHERE queue = ?1 AND token > 0 AND owner <> ?2 ORDER BY due_at LIMIT 1))) \
+            WHERE queue = ?1 AND token > 0 AND owner <> ?2 ORDER BY due_at LIMIT 1))), \
+    EXISTS (SELECT 1 FROM outbox_claims WHERE queue = ?1) \
+        OR EXISTS (SELECT 1 FROM outbox_returned WHERE queue = ?1 AND token > 0) \
     FROM outbox_queues WHERE queue = ?1";
 
 /// What a worker sees that looks at a queue.
@@ -26,12 +29,23 @@ pub(super) struct View {
     pub(super) next_due: Option<Timestamp>,
     /// When the first lease of anybody else ends.
     pub(super) next_expiry: Option<Timestamp>,
+    /// Whether anybody holds anything.
+    pub(super) held: bool,
 }
 
 impl View {
     /// Whether there is anything to hand out at `now`.
     pub(super) fn has_work(self, now: Timestamp) -> bool {
         self.fresh > 0 || self.has_due(now)
+    }
+
+    /// What is told where nothing was handed out.
+    pub(super) fn nothing(self) -> DequeueReport {
+        DequeueReport {
+            next_expiry: self.next_expiry,
+            none_held: !self.held,
+            ..DequeueReport::default()
+        }
     }
 
     /// Whether an entry that was given back is due at `now`.
@@ -58,6 +72,7 @@ impl Inner {
             fresh: row.try_get(0)?,
             next_due: moment(1)?,
             next_expiry: moment(2)?,
+            held: row.try_get(3)?,
         })
     }
 }

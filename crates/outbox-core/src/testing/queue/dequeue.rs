@@ -12,7 +12,7 @@ use crate::delivery::Delivery;
 use crate::error::{BoxError, Result};
 use crate::id::WorkerId;
 use crate::message::Message;
-use crate::ports::{DeliveryOutcome, Queue};
+use crate::ports::{DeliveryOutcome, DequeueRequest, Queue};
 use crate::status::Ordering;
 use crate::testing::kit::{CaseResult, Requirement, case};
 
@@ -54,6 +54,7 @@ pub(super) const CASES: &[QueueCase] = &[
         EXPIRIES
     ),
     case!("5.3", none_is_said_to_be_held_where_one_is),
+    case!("5.3", it_is_told_that_none_is_held, EXPIRIES),
 ];
 
 async fn entries_come_in_the_order_in_which_they_were_enqueued(
@@ -261,5 +262,20 @@ async fn none_is_said_to_be_held_where_one_is(harness: &dyn QueueHarness) -> Cas
         scene.recover(RIVAL, 1, ended).await?.deliveries.len(),
         own.len()
     );
+    Ok(())
+}
+
+async fn it_is_told_that_none_is_held(harness: &dyn QueueHarness) -> CaseResult {
+    let scene = Scene::holding(harness, 0..1).await?;
+    let own = scene.dequeue(WORKER, 1, START).await?;
+    scene.done(&own, START).await?;
+    let report = scene.queue.dequeue(&request(WORKER, 1, START)).await?;
+    assert!(report.none_held);
+    let wait = Duration::from_millis(20);
+    let patient = DequeueRequest {
+        wait,
+        ..request(WORKER, 1, START)
+    };
+    assert!(scene.queue.dequeue(&patient).await?.none_held);
     Ok(())
 }

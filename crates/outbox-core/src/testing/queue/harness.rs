@@ -15,7 +15,7 @@ use crate::time::Clock;
 pub struct QueueCapabilities {
     /// The order in which a single consumer is given entries; [`Ordering::Commit`] by default.
     pub ordering: Ordering,
-    /// Whether it tells when another's lease may end; true by default.
+    /// Whether it tells when another's lease may end, and that nobody holds anything; true by default.
     pub tells_next_expiry: bool,
     /// Whether it signals, in this process, that a queue which was full has room again; true by
     /// default.
