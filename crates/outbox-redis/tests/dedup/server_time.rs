@@ -1,5 +1,7 @@
 //! Leases and lifetimes are measured by the server.
 
+use outbox_core::time::{Clock, SystemClock};
+use outbox_redis::RedisOptions;
 use outbox_redis_harness::Wire;
 use tokio::time::{Instant, sleep};
 
@@ -43,6 +45,54 @@ async fn a_lease_is_as_long_as_the_server_says_whatever_callers_believe() -> Tes
         }
         assert!(began.elapsed() >= SHORT, "{:?}", began.elapsed());
     }
+    Ok(())
+}
+
+async fn early_in_a_second() {
+    let into = SystemClock.now().as_micros().rem_euclid(1_000_000);
+    if into > 500_000 {
+        sleep(Duration::from_micros(1_050_000 - into as u64)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_is_refused_before_its_end_is_noted_goes_once_its_rotation_is_over() -> Tested
+{
+    let layout = DedupLayout::Sets(SetsLayout {
+        longest: Duration::from_secs(2),
+        rotation: Duration::from_secs(1),
+    });
+    let scene = Scene::new(&[], layout).await?;
+    let mut wire = scene.server.wire().await?;
+    wire.command(&[
+        "ACL",
+        "SETUSER",
+        "endless",
+        "on",
+        ">pw",
+        "~*",
+        "&*",
+        "+@all",
+        "-pexpireat",
+    ])
+    .await?;
+    let options = RedisOptions::new(scene.server.url()).user("endless", "pw");
+    let store = RedisStore::open_with(options).await?;
+    let cache = RedisDeduplicationCache::open_with(&store, "test", layout).await?;
+    // Early in one rotation: the claim is among those that end with the next.
+    early_in_a_second().await;
+    let refused = cache.claim(&ids(1), SHORT, NOW).await.err();
+    let told = refused.ok_or("it is not permitted")?.to_string();
+    assert!(told.contains("does not permit"), "{told}");
+    assert_eq!(endless(&mut wire).await?.len(), 1);
+    sleep(Duration::from_secs(2)).await;
+    let id = MessageId::new(NOW, &Entropy::from_system());
+    let claims = scene.cache.claim(&[id], SHORT, NOW).await?;
+    let Claim::Acquired(token) = claims[0] else {
+        return Err("an id of nobody's is acquired".into());
+    };
+    scene.cache.complete(&[(id, token)], SHORT, NOW).await?;
+    assert_eq!(endless(&mut wire).await?, [""; 0]);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use outbox_core::OutboxError;
 use outbox_core::error::PublishError;
 use outbox_core::id::{MessageId, WorkerId};
-use outbox_core::ports::{DequeueRequest, Enqueued, Queue};
+use outbox_core::ports::{DeliveryOutcome, DequeueRequest, Enqueued, Queue};
 use outbox_core::time::{Clock, SystemClock};
 use outbox_redis::{RedisOptions, RedisQueue, RedisQueueConfig, RedisStore};
 use outbox_redis_harness::{Answer, BoxError, Fault, Proxy, RedisServer, Wire};
@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use crate::scene::{
     STREAM, Tested, enqueue_all, handle_all, ids, messages, no_more_connections_than, queue_at,
-    request, worker,
+    request, settlements, worker,
 };
 
 #[tokio::test]
@@ -238,5 +238,47 @@ async fn two_who_read_in_parts_share_what_is_there() -> Tested {
     }
     assert_eq!(taken.len(), 2_000);
     assert_eq!(taken.into_iter().collect::<BTreeSet<_>>(), ids(&sent));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_parts_in_front_of_one_that_is_lost_are_handed_out() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let proxy = Proxy::before(server.port()).await?;
+    let (queue, direct) = (
+        queue_at(&proxy.url()).await?,
+        queue_at(&server.url()).await?,
+    );
+    let mut sent = messages(0..2_000);
+    for message in &mut sent {
+        message.payload = vec![b'x'; 1_000].into();
+    }
+    for batch in sent.chunks(500) {
+        enqueue_all(&direct, batch).await?;
+    }
+    let owner = worker();
+    let request = DequeueRequest {
+        max: 1_000,
+        ..request(owner, Duration::ZERO)
+    };
+    // A full read makes it expect many.
+    let first = queue.dequeue(&request).await?.deliveries;
+    assert_eq!(first.len(), 1_000);
+    let done = settlements(&first, &DeliveryOutcome::Done);
+    queue.settle(&done, SystemClock.now()).await?;
+    // A megabyte is to come, in pieces of 64 KiB and less.
+    proxy.set(Fault::SwallowRepliesAfter(12));
+    let report = queue.dequeue(&request).await?;
+    let front: Vec<_> = report.deliveries.iter().map(|one| one.message.id).collect();
+    assert!((125..1_000).contains(&front.len()), "{}", front.len());
+    let all: Vec<_> = sent.iter().map(|message| message.id).collect();
+    assert_eq!(front, all[1_000..1_000 + front.len()]);
+    // What was read and not heard of comes to others, and what leased what was heard of ends.
+    let rest = handle_all(&direct).await?;
+    assert_eq!(rest.len(), 1_000);
+    assert_eq!(
+        rest.into_iter().collect::<BTreeSet<_>>(),
+        ids(&sent[1_000..])
+    );
     Ok(())
 }
