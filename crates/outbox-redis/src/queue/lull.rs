@@ -1,5 +1,7 @@
+//! What a worker keeps in mind between two waits in vain, so that the second costs one request.
+
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use outbox_core::id::WorkerId;
 
@@ -11,15 +13,13 @@ const LOOK_AFTER: u32 = 4;
 /// The most workers of whom it is noted; more are only asked about more often.
 const MOST: usize = 1_000;
 
-/// What one who finds nothing was told, and that nothing ended his waits since.
+/// What one who found nothing was told, and how many of his waits nothing has ended since.
 pub(super) struct Lull {
     pub(super) look: Look,
-    /// How many waits have ended since.
     waits: u32,
 }
 
 /// What one who waits again asks before.
-#[derive(PartialEq, Eq)]
 pub(super) enum Before {
     Nothing,
     /// Whether there are consumers of workers that are gone.
@@ -46,7 +46,8 @@ impl Lull {
         Self { waits, ..self }
     }
 
-    /// At no time both: so an idle worker asks little in any minute.
+    /// What is asked before the next wait: never all that there is to ask, so that an idle worker asks
+    /// little in any minute.
     pub(super) fn before(&self) -> Before {
         match self.waits {
             LOOK_AFTER.. => Before::All,
@@ -73,7 +74,7 @@ impl Lulls {
         lulls.insert(owner, lull);
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<WorkerId, Lull>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<WorkerId, Lull>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
