@@ -8,7 +8,6 @@ use outbox_core::consume::{Worker, WorkerConfig};
 use outbox_core::id::WorkerId;
 use outbox_core::ports::{DequeueRequest, Queue};
 use outbox_core::signal::Shutdown;
-use outbox_core::time::Clock;
 
 use crate::again::Deaf;
 use crate::fixture::{SECOND, text};
