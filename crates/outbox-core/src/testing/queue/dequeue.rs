@@ -255,6 +255,10 @@ async fn none_is_said_to_be_held_where_one_is(harness: &dyn QueueHarness) -> Cas
     assert!(!none_held().await?);
     scene.done(&theirs, START).await?;
     assert!(!none_held().await?, "the caller holds one itself");
+    let later = DeliveryOutcome::Delay { due_at: START };
+    scene.settle(own[0].receipt, later, START).await?;
+    let own = scene.dequeue(WORKER, 1, START).await?;
+    assert!(!none_held().await?, "one that came back");
     let ended = START + 2 * LEASE;
     let report = scene.queue.dequeue(&request(WORKER, 1, ended)).await?;
     assert!(!report.none_held, "its lease has ended");
