@@ -23,7 +23,7 @@ const CHUNK: usize = 200;
 const QUARANTINE: usize = 7;
 
 /// Places in the list of keys, behind those of the queue.
-const LETTERS: usize = 10;
+const LETTERS: usize = 11;
 const ORDER: usize = LETTERS + 1;
 
 /// The quarantine of a queue in Redis, as its group sees it; shared by cloning.

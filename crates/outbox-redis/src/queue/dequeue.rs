@@ -1,5 +1,6 @@
 use std::sync::atomic::Ordering;
 
+use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::join_all;
 use outbox_core::delivery::Delivery;
 use outbox_core::id::WorkerId;
@@ -215,12 +216,16 @@ impl RedisQueue {
         waiting: &Waiting<'_>,
     ) -> Result<DequeueReport, Fault> {
         let request = waiting.request;
-        let mut args = Vec::with_capacity(4 + entries.len());
-        args.push(owner_bytes(request.owner));
-        args.push(consumer(request.owner));
-        args.push(micros(request.lease));
-        args.push(millis(self.0.config.grace));
-        args.extend(entries.iter().map(|entry| Arg::Bytes(entry.text.clone())));
+        let args = vec![
+            owner_bytes(request.owner),
+            consumer(request.owner),
+            micros(request.lease),
+            millis(self.0.config.grace),
+            self.batch_from(),
+            number(entries.len()),
+            Arg::Bytes(entries[0].text.clone()),
+            Arg::Bytes(ids_in(&entries)),
+        ];
         let now = waiting.now();
         let reply = self.run(&scripts::HOLD, Some(now), args).await?;
         let mut parts = reply.list()?.into_iter();
@@ -237,6 +242,15 @@ impl RedisQueue {
         let mut report = self.hand_out(entries, request.owner, token, now).await?;
         report.next_expiry = waiting.in_callers_time(next_expiry, server_now);
         Ok(report)
+    }
+
+    /// How many entries of one read have one lease record; those that stay for other groups never do,
+    /// because their removal does not show what was settled before.
+    fn batch_from(&self) -> Arg {
+        number(match self.0.config.fan_out {
+            true => usize::MAX,
+            false => self.0.config.batch_lease_from,
+        })
     }
 
     /// Makes deliveries of entries that `owner` holds, and sets aside those that are none of ours.
@@ -274,6 +288,18 @@ impl RedisQueue {
         }
         Ok(report)
     }
+}
+
+/// The ids of entries, with spaces between them.
+fn ids_in(entries: &[Entry]) -> Bytes {
+    let mut ids = BytesMut::with_capacity(entries.len() * 20);
+    for entry in entries {
+        if !ids.is_empty() {
+            ids.put_u8(b' ');
+        }
+        ids.extend_from_slice(&entry.text);
+    }
+    ids.freeze()
 }
 
 /// The token of a delivery.

@@ -13,7 +13,7 @@ impl RedisQueue {
     }
 
     /// Its keys, in the order in which every script has them.
-    pub(crate) fn all_keys(&self) -> [&str; 10] {
+    pub(crate) fn all_keys(&self) -> [&str; 11] {
         self.0.parts.all()
     }
 }

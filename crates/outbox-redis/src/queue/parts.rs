@@ -3,7 +3,7 @@ use crate::keys::Keys;
 /// The keys of a queue, in the order in which every script has them.
 #[derive(Clone, Debug)]
 pub(super) struct Parts {
-    all: [String; 10],
+    all: [String; 11],
     groups: String,
 }
 
@@ -22,12 +22,13 @@ impl Parts {
                 of_group("quarantine"),
                 keys.part("seen"),
                 of_group("back"),
+                of_group("batches"),
             ],
             groups: keys.part("groups"),
         }
     }
 
-    pub(super) fn all(&self) -> [&str; 10] {
+    pub(super) fn all(&self) -> [&str; 11] {
         self.all.each_ref().map(String::as_str)
     }
 

@@ -9,6 +9,7 @@ macro_rules! script {
             include_str!("../scripts/moment.lua"),
             include_str!("../scripts/seen.lua"),
             include_str!("../scripts/queue/prelude.lua"),
+            include_str!("../scripts/queue/batches.lua"),
             include_str!("../scripts/queue/back.lua"),
             include_str!("../scripts/queue/groups.lua"),
             include_str!(concat!("../scripts/queue/", $name, ".lua"))
@@ -20,6 +21,7 @@ macro_rules! script {
             include_str!("../scripts/moment.lua"),
             include_str!("../scripts/seen.lua"),
             include_str!("../scripts/queue/prelude.lua"),
+            include_str!("../scripts/queue/batches.lua"),
             include_str!("../scripts/queue/back.lua"),
             include_str!("../scripts/queue/groups.lua"),
             include_str!(concat!("../scripts/queue/", $name, ".lua"))

@@ -20,12 +20,17 @@ fn main() -> ExitCode {
         fan_out: true,
         ..Default::default()
     });
+    let batches: Arc<dyn QueueHarness> = Arc::new(queue::RedisHarness {
+        batches: true,
+        ..Default::default()
+    });
     let queue = fan_out.capabilities();
     let kit = Kit::new("redis");
     #[cfg(feature = "dlq")]
     let kit = dlq::with_both(kit);
     kit.queue(queue::RedisHarness::default())
         .with("queue-fan-out", fan_out, &queue, queue_cases())
+        .with("queue-batches", batches, &queue, queue_cases())
         .dedup(dedup::RedisHarness::plain())
         .with("dedup-compact", compact, &packed, dedup_cases())
         .with("dedup-sets", sets, &in_sets, dedup_cases())

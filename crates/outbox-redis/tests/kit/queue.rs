@@ -15,11 +15,13 @@ use crate::server::{Place, Server};
 /// The format that is written in front of a message's id.
 const FORMAT: u8 = 1;
 
-/// Makes queues, read by one group or by several.
+/// Makes queues, read by one group or by several, that note leases entry by entry or even a single one
+/// as a batch.
 #[derive(Default)]
 pub(crate) struct RedisHarness {
     pub(crate) server: Server,
     pub(crate) fan_out: bool,
+    pub(crate) batches: bool,
 }
 
 #[async_trait]
@@ -33,6 +35,7 @@ impl QueueHarness for RedisHarness {
             place: self.server.place().await?,
             setup,
             fan_out: self.fan_out,
+            batches: self.batches,
         }))
     }
 }
@@ -41,19 +44,25 @@ struct Store {
     place: Place,
     setup: QueueSetup,
     fan_out: bool,
+    batches: bool,
 }
 
 impl Store {
     async fn queue(&self) -> Result<RedisQueue, BoxError> {
         let store = self.place.store().await?;
+        let usual = RedisQueueConfig::named("kit");
         let config = RedisQueueConfig {
             high_water: self.setup.high_water,
             dedup_window: self.setup.dedup_window,
             fan_out: self.fan_out,
+            batch_lease_from: match self.batches {
+                true => 1,
+                false => usual.batch_lease_from,
+            },
             clock: Arc::clone(&self.setup.clock),
             // Moments are made up here, but this is the server's.
             grace: Duration::from_millis(1),
-            ..RedisQueueConfig::named("kit")
+            ..usual
         };
         Ok(RedisQueue::open(&store, config).await?)
     }

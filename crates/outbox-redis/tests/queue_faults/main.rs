@@ -1,6 +1,7 @@
 //! The queue on servers that are killed, filled, emptied and cut off: nothing that they still have is
 //! lost or doubled, and what they lost is told.
 
+mod batches;
 mod connection;
 mod groups;
 mod idle;

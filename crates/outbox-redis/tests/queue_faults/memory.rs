@@ -11,8 +11,8 @@ use outbox_redis_harness::{Answer, BoxError, RedisServer, Wire};
 use tokio::time::sleep;
 
 use crate::scene::{
-    HELD, LEASE, STREAM, Tested, enqueue_all, handle_all, ids, messages, queue_at, queue_with,
-    request, settlements, worker,
+    BATCHES, HELD, LEASE, STREAM, Tested, enqueue_all, handle_all, ids, messages, queue_at,
+    queue_with, request, settlements, worker,
 };
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn a_drained_queue_returns_to_its_empty_size() -> Tested {
 /// A small hash that is a list is searched from its start for each field: a batch of 500 then costs
 /// the server more than twice as much.
 #[tokio::test]
-async fn the_leases_of_a_batch_are_no_list_in_the_server() -> Tested {
+async fn a_batch_has_one_lease_record_and_its_entries_once_dissolved_are_no_list() -> Tested {
     let server = RedisServer::start(&[]).await?;
     let queue = queue_at(&server.url()).await?;
     enqueue_all(&queue, &messages(0..100)).await?;
@@ -90,14 +90,23 @@ async fn the_leases_of_a_batch_are_no_list_in_the_server() -> Tested {
     let held = queue.dequeue(&asked).await?.deliveries;
     assert_eq!(held.len(), 100);
     let mut wire = server.wire().await?;
+    assert_eq!(wire.command(&["EXISTS", HELD]).await?, Answer::Number(0));
+    let done = settlements(&held, &DeliveryOutcome::Done);
+    let now = SystemClock.now();
+    assert_eq!(queue.settle(&done[..20], now).await?.settled, 20);
+    let left = wire.command(&["HGET", BATCHES, "n"]).await?.text();
+    assert_eq!(left.as_deref(), Some("80"));
+
+    let receipts: Vec<_> = held.iter().map(|delivery| delivery.receipt).collect();
+    let lost = queue.extend(&receipts, LEASE, now).await?;
+    assert_eq!(lost, receipts[..20], "what is settled");
+    assert_eq!(wire.command(&["EXISTS", BATCHES]).await?, Answer::Number(0));
     let encoding = wire.command(&["OBJECT", "ENCODING", HELD]).await?.text();
     assert_eq!(encoding.as_deref(), Some("hashtable"));
-
     let values = wire.command(&["HVALS", HELD]).await?.list();
     let differing: BTreeSet<_> = values.iter().filter_map(Answer::text).collect();
-    assert_eq!((values.len(), differing.len()), (100, 1));
-    let done = settlements(&held, &DeliveryOutcome::Done);
-    assert_eq!(queue.settle(&done, SystemClock.now()).await?.settled, 100);
+    assert_eq!((values.len(), differing.len()), (80, 1));
+    assert_eq!(queue.settle(&done[20..], now).await?.settled, 80);
     assert_eq!(wire.command(&["EXISTS", HELD]).await?, Answer::Number(0));
     Ok(())
 }

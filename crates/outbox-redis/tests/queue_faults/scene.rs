@@ -19,6 +19,7 @@ pub(crate) type Tested = Result<(), BoxError>;
 pub(crate) const LEASE: Duration = Duration::from_millis(400);
 pub(crate) const STREAM: &str = "outbox:{tasks}:stream";
 pub(crate) const HELD: &str = "outbox:{tasks}:workers:held";
+pub(crate) const BATCHES: &str = "outbox:{tasks}:workers:batches";
 
 /// A queue at `url` that gives up on commands, and looks for lost reads, soon.
 pub(crate) async fn queue_at(url: &str) -> Result<RedisQueue, BoxError> {

@@ -4,7 +4,7 @@
 -- ring of the bell, when the next entry is due, when the first lease of anybody else ends, whether
 -- some entries were read and are not held, whether anybody holds anything, and the present moment.
 local moved, next_due = move_due()
-local unheld = redis.call('XPENDING', STREAM, GROUP)[1] > redis.call('HLEN', HELD)
+local unheld = redis.call('XPENDING', STREAM, GROUP)[1] > held_count()
 local read = '0-0'
 for _, group in ipairs(groups()) do
   if group['name'] == GROUP then

@@ -1,6 +1,7 @@
 -- What every script of a queue begins with: its keys, the group, and the present moment.
 -- Moments and durations are microseconds.
-local STREAM, HELD, HOLDS, COUNTS, DELAYED, RETURNED, BELL, QUARANTINE, SEEN, BACK = unpack(KEYS)
+local STREAM, HELD, HOLDS, COUNTS, DELAYED, RETURNED, BELL, QUARANTINE, SEEN, BACK, BATCHES = unpack(
+  KEYS)
 local GROUP, NOW, LATER = ARGV[1], moment(ARGV[2])
 
 -- The most arguments that are handed to one command.
@@ -63,6 +64,18 @@ local function take_from_holds(entries)
   end
 end
 
+-- Notes what stands in HELD of entries: each id, and its value.
+local function set_held(pairs_of)
+  -- A hash that begins small is a list, in which every field is searched for from its start; one
+  -- with a long value is none, and stays so when that value goes.
+  if #pairs_of > 2 * SMALL and redis.call('EXISTS', HELD) == 0 then
+    redis.call('HSET', HELD, pairs_of[1], pairs_of[2] .. string.rep(' ', 65))
+  end
+  each_chunk(pairs_of, function(...)
+    redis.call('HSET', HELD, ...)
+  end)
+end
+
 -- Notes that the owner holds these entries, and answers the token of the delivery.
 local function hold(owner, lease, ids)
   local ends = digits(NOW + lease)
@@ -75,14 +88,7 @@ local function hold(owner, lease, ids)
     pairs_of[2 * place - 1] = id
     pairs_of[2 * place] = value
   end
-  -- A hash that begins small is a list, in which every field is searched for from its start; one
-  -- with a long value is none, and stays so when that value goes.
-  if #ids > SMALL and redis.call('EXISTS', HELD) == 0 then
-    redis.call('HSET', HELD, ids[1], value .. string.rep(' ', 65))
-  end
-  each_chunk(pairs_of, function(...)
-    redis.call('HSET', HELD, ...)
-  end)
+  set_held(pairs_of)
   return token
 end
 

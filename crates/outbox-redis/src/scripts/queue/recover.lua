@@ -17,21 +17,48 @@ local function ended_holds()
 end
 
 local pending = redis.call('XPENDING', STREAM, GROUP)[1]
-if cursor == '-' and ended_holds() == 0 and pending <= redis.call('HLEN', HELD) then
+if cursor == '-' and ended_holds() == 0 and pending <= held_count() then
   cursor = ''
   return answer('0', {}, {}, {})
 end
 
+-- What is in batches whose lease goes on, by the consumer that read it.
+local going_on = {}
+local function consumer_of(value)
+  local hex = string.gsub(string.sub(value, 1, 16), '.', function(byte)
+    return string.format('%02x', string.byte(byte))
+  end)
+  local name = string.gsub(hex, '^(' .. string.rep('%x', 8) .. ')(%x%x%x%x)(%x%x%x%x)(%x%x%x%x)', '%1-%2-%3-%4-')
+  return name
+end
+local batches = redis.call('HGETALL', BATCHES)
+for place = 1, #batches, 2 do
+  local token, batch = batches[place], batches[place + 1]
+  if string.sub(token, 1, 1) ~= 'n' then
+    local value, ids = value_and_ids(batch)
+    if tonumber(string.sub(hold_in(value), 17)) <= NOW then
+      dissolve(token, batch)
+    else
+      local name = consumer_of(value)
+      going_on[name] = (going_on[name] or ' ') .. ids .. ' '
+    end
+  end
+end
+
+local function goes_on(id, name)
+  return going_on[name] and string.find(going_on[name], ' ' .. id .. ' ', 1, true)
+end
+
 -- Walks through the pending entries, however many of them are busy.
 local stuck, from, handed_out = {}, {}, {}
-local function look_at(id, idle, value, deliveries)
+local function look_at(id, name, idle, value, deliveries)
   if value then
     local hold = hold_in(value)
     if tonumber(string.sub(hold, 17)) > NOW then
       return
     end
     from[hold] = (from[hold] or 0) + 1
-  elseif idle < grace then
+  elseif idle < grace or goes_on(id, name) then
     return
   end
   stuck[#stuck + 1] = id
@@ -51,7 +78,7 @@ while #stuck < most and pages < PAGES and cursor ~= '' do
       cursor = '(' .. ids[place - 1]
       break
     end
-    look_at(entry[1], entry[3], values[place], entry[4])
+    look_at(entry[1], entry[2], entry[3], values[place], entry[4])
   end
   pages = pages + 1
 end

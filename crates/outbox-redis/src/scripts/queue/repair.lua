@@ -15,7 +15,7 @@ if ARGV[4] == '1' then
   forget_seen(SEEN, half_of(NOW, tonumber(ARGV[3])))
 end
 local token = redis.call('HGET', COUNTS, 'token')
-redis.call('DEL', HELD, HOLDS, COUNTS)
+redis.call('DEL', HELD, HOLDS, COUNTS, BATCHES)
 if token then
   redis.call('HSET', COUNTS, 'token', token)
 end

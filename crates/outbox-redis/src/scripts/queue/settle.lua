@@ -20,80 +20,95 @@ local function take_out(...)
   redis.call('HDEL', HELD, ...)
 end
 
--- The usual case, in as few steps for each entry as there can be: all are done, and held under the
--- proofs that they are settled with. Whether it was that; if not, nothing has been written.
-local function all_done()
-  local runs, proofs, values, place = {}, {}, {}, 4
-  while place <= #ARGV do
-    local proof, first = ARGV[place + 1], place + 3
-    local last = place + 2 + tonumber(ARGV[place + 2])
-    if ARGV[place] ~= 'done' or proofs[proof] or last - first >= CHUNK then
-      return false
-    end
-    local value, since = nil, 1
-    local held = redis.call('HMGET', HELD, unpack(ARGV, first, last))
-    for at = 1, #held do
-      if held[at] ~= value then
-        if not held[at] or string.sub(held[at], 1, #proof) ~= proof then
-          return false
-        end
-        if value then
-          values[value] = (values[value] or 0) + at - since
-        end
-        value, since = held[at], at
+-- What is settled: entries by themselves, and runs of what is all done, of a batch or not. How many
+-- have each value of HELD, and are in each batch.
+local ids, outcomes, places, counted = {}, {}, {}, {}
+local runs, lost, values, batched = {}, {}, {}, {}
+
+local function count(value, token, entries)
+  values[value] = (values[value] or 0) + entries
+  if token then
+    batched[token] = (batched[token] or 0) + entries
+  end
+end
+
+-- What would stand in HELD of each entry, were a batch dissolved.
+local function held_in(value, some)
+  local pending, held = pending_of(some), {}
+  for at, id in ipairs(some) do
+    held[at] = pending[id] and value
+  end
+  return held
+end
+
+-- Whether all of these are held with the proof: then they are counted.
+local function all_held(held, proof)
+  local counts, value, since = {}, nil, 1
+  for at = 1, #held do
+    if held[at] ~= value then
+      if not held[at] or string.sub(held[at], 1, #proof) ~= proof then
+        return false
       end
+      if value then
+        counts[value] = (counts[value] or 0) + at - since
+      end
+      value, since = held[at], at
     end
-    values[value] = (values[value] or 0) + #held + 1 - since
-    proofs[proof], runs[#runs + 1] = true, {first, last}
-    place = last + 1
   end
-  -- Fails before anything was written where a key is of another type.
-  redis.call('HLEN', BACK)
-  for _, run in ipairs(runs) do
-    take_out(unpack(ARGV, run[1], run[2]))
-  end
-  take_from_holds(holds_in(values))
-  if redis.call('EXISTS', BACK) == 1 then
-    for _, run in ipairs(runs) do
-      forget_back({unpack(ARGV, run[1], run[2])}, {})
-    end
+  counts[value] = (counts[value] or 0) + #held + 1 - since
+  for each, entries in pairs(counts) do
+    count(each, nil, entries)
   end
   return true
 end
 
-if all_done() then
-  return {{}, {}}
+-- Parts what is held with the proof it is settled with from what is lost: entries from `place` on, of
+-- which the first is the one at `at` of all.
+local function part(outcome, proof, entries, place, at)
+  local batch, token = batch_of(proof)
+  local value = batch and value_and_ids(batch)
+  if batch and outcome == 'done' then
+    -- That none of them was settled before, their removal shows.
+    runs[#runs + 1] = {first = place, last = place + entries - 1, at = at, value = value, token = token}
+    count(value, token, entries)
+    return
+  end
+  local some, width = {}, WIDTH[outcome]
+  for nth = 1, entries do
+    some[nth] = ARGV[place + (nth - 1) * width]
+  end
+  local held = batch and held_in(value, some) or held_of(some)
+  if outcome == 'done' and all_held(held, proof) then
+    runs[#runs + 1] = {first = place, last = place + entries - 1}
+    return
+  end
+  for nth, is in ipairs(held) do
+    if is and string.sub(is, 1, #proof) == proof then
+      local number = #ids + 1
+      ids[number], outcomes[number], places[number] = some[nth], outcome, place + (nth - 1) * width
+      counted[number] = at + nth - 1
+      count(is, token, 1)
+    else
+      lost[#lost + 1] = at + nth - 1
+    end
+  end
 end
 
-local ids, outcomes, proofs, places = {}, {}, {}, {}
-local plain = true
-local place = 4
+local plain, last_of, at, place = true, {}, 0, 4
 while place <= #ARGV do
-  local outcome, proof, count = ARGV[place], ARGV[place + 1], tonumber(ARGV[place + 2])
-  place = place + 3
+  local outcome, proof, entries = ARGV[place], ARGV[place + 1], tonumber(ARGV[place + 2])
   plain = plain and outcome == 'done'
-  for _ = 1, count do
-    local at = #ids + 1
-    ids[at], outcomes[at], proofs[at], places[at] = ARGV[place], outcome, proof, place
-    place = place + WIDTH[outcome]
+  place = place + 3
+  -- What is settled twice at once begins a run of its own.
+  if ARGV[place] == last_of[proof] then
+    lost[#lost + 1] = at
+    at, place, entries = at + 1, place + WIDTH[outcome], entries - 1
   end
-end
-
--- Entries that were delivered together have the same value, most often one after the other.
-local live, lost, values, settled = {}, {}, {}, {}
-local last_value, last_proof, proven
-for at, value in ipairs(held_of(ids)) do
-  local proof, id = proofs[at], ids[at]
-  if value ~= last_value or proof ~= last_proof then
-    last_value, last_proof = value, proof
-    proven = value and string.sub(value, 1, #proof) == proof
-  end
-  if proven and not settled[id] then
-    values[value] = (values[value] or 0) + 1
-    settled[id] = true
-    live[#live + 1] = at
-  else
-    lost[#lost + 1] = at - 1
+  while entries > 0 do
+    local some = math.min(entries, CHUNK)
+    part(outcome, proof, some, place, at)
+    last_of[proof] = ARGV[place + (some - 1) * WIDTH[outcome]]
+    at, place, entries = at + some, place + some * WIDTH[outcome], entries - some
   end
 end
 
@@ -169,23 +184,57 @@ local conclude = {
   end,
 }
 
-local gone, taken = {}, {}
-for _, at in ipairs(live) do
-  local id, outcome = ids[at], outcomes[at]
-  taken[#taken + 1] = id
+local gone = {}
+for number, id in ipairs(ids) do
+  local outcome = outcomes[number]
   if outcome ~= 'done' then
     local entry = redis.call('XRANGE', STREAM, id, id)[1]
     if entry then
-      conclude[outcome](id, entry[2], places[at])
+      conclude[outcome](id, entry[2], places[number])
     else
-      gone[#gone + 1] = at - 1
+      gone[#gone + 1] = counted[number]
     end
   end
 end
 
-each_chunk(taken, take_out)
+-- Takes out what is left of a batch among these, of which some were deleted before: those that are
+-- not pending were settled before.
+local function take_some_out(run)
+  local some, left = {unpack(ARGV, run.first, run.last)}, {}
+  local pending = pending_of(some)
+  for nth, id in ipairs(some) do
+    if pending[id] then
+      left[#left + 1] = id
+    else
+      lost[#lost + 1] = run.at + nth - 1
+      count(run.value, run.token, -1)
+    end
+  end
+  each_chunk(left, function(...)
+    redis.call('XACK', STREAM, GROUP, ...)
+  end)
+end
+
+each_chunk(ids, take_out)
+local back = redis.call('EXISTS', BACK) == 1
+for _, run in ipairs(runs) do
+  local first, last = run.first, run.last
+  if not run.token then
+    take_out(unpack(ARGV, first, last))
+  elseif redis.call('XDEL', STREAM, unpack(ARGV, first, last)) < last - first + 1 then
+    take_some_out(run)
+  else
+    redis.call('XACK', STREAM, GROUP, unpack(ARGV, first, last))
+  end
+  if back then
+    forget_back({unpack(ARGV, first, last)}, {})
+  end
+end
+for token, entries in pairs(batched) do
+  take_from_batch(token, entries)
+end
 take_from_holds(holds_in(values))
-forget_back(taken, delayed)
+forget_back(ids, delayed)
 if rings then
   redis.call('XADD', BELL, 'MAXLEN', 1, '*', 'due', '1')
 end

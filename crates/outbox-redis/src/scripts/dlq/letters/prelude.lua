@@ -2,7 +2,7 @@
 -- QUARANTINE has the dead letters; LETTERS has what filters ask for of each, by number, and ORDER the
 -- same by where it stood in what it left; NAMES counts how many have each name. These three know all
 -- letters up to FILLED: whoever asks first fills in the others.
-local LETTERS, ORDER, NAMES, AUDIT, FILLED = unpack(KEYS, 11)
+local LETTERS, ORDER, NAMES, AUDIT, FILLED = unpack(KEYS, 12)
 
 -- About the most bytes of entries that one script goes through.
 local BYTES = 8 * 1024 * 1024
