@@ -110,7 +110,7 @@ impl NewMessage {
 
     /// Sets one header.
     #[must_use]
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         self.headers.set(name, value);
         self
     }

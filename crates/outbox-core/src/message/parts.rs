@@ -63,71 +63,6 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Named texts that travel with a message unchanged; names are unique, order is kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-#[doc(alias = "metadata")]
-pub struct Headers(Vec<(String, String)>);
-
-impl Headers {
-    /// Ties together all messages of one business operation.
-    pub const CORRELATION_ID: &'static str = "correlation-id";
-    /// The id of the message or command that caused this one.
-    pub const CAUSATION_ID: &'static str = "causation-id";
-    /// Whose data this is, in a system of several tenants.
-    pub const TENANT_ID: &'static str = "tenant-id";
-    /// W3C trace context: the parent span.
-    pub const TRACEPARENT: &'static str = "traceparent";
-    /// W3C trace context: vendor state.
-    pub const TRACESTATE: &'static str = "tracestate";
-
-    /// Sets header `name`, replacing an earlier value.
-    pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        let (name, value) = (name.into(), value.into());
-        match self.0.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((name, value)),
-        }
-    }
-
-    /// The value of header `name`.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| value)
-    }
-
-    /// All headers, in the order in which they were first set.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-    }
-
-    /// How many headers there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Headers {
-    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        let mut headers = Self::default();
-        for (name, value) in pairs {
-            headers.set(name, value);
-        }
-        headers
-    }
-}
-
 /// The domain object that a message is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Aggregate {
@@ -153,15 +88,4 @@ pub struct RetryOverride {
     /// The backoff's greatest delay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cap: Option<Duration>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn setting_a_header_twice_keeps_the_last_value() {
-        let headers: Headers = [("a", "1"), ("b", "2"), ("a", "3")].into_iter().collect();
-        assert_eq!(headers.iter().collect::<Vec<_>>(), [("a", "3"), ("b", "2")]);
-    }
 }

@@ -88,15 +88,19 @@ impl<'a> Cursor<'a> {
         Err(Damage::Value("length"))
     }
 
-    pub(crate) fn text(&mut self) -> Result<String, Damage> {
+    pub(crate) fn str(&mut self) -> Result<&'a str, Damage> {
         let length = self.length()?;
-        self.text_of(length)
+        self.str_of(length)
+    }
+
+    pub(crate) fn text(&mut self) -> Result<String, Damage> {
+        Ok(self.str()?.to_owned())
     }
 
     pub(crate) fn optional_text(&mut self) -> Result<Option<String>, Damage> {
         match self.length()? {
             0 => Ok(None),
-            length => self.text_of(length - 1).map(Some),
+            length => Ok(Some(self.str_of(length - 1)?.to_owned())),
         }
     }
 
@@ -108,8 +112,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn text_of(&mut self, length: usize) -> Result<String, Damage> {
-        let text = std::str::from_utf8(self.take(length)?).map_err(|_| Damage::Text)?;
-        Ok(text.to_owned())
+    fn str_of(&mut self, length: usize) -> Result<&'a str, Damage> {
+        std::str::from_utf8(self.take(length)?).map_err(|_| Damage::Text)
     }
 }
