@@ -1,9 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::delivery::Delivery;
@@ -43,6 +43,8 @@ pub(super) struct Engine<'a> {
     handling: JoinSet<Ended>,
     /// Deliveries that wait for a free place, in queue order.
     ready: VecDeque<Delivery>,
+    /// What is to be handed to the handler once the queue was asked for more.
+    starting: Vec<Admitted>,
     /// Deliveries that are being admitted or handled.
     running: BTreeMap<EntryId, Running>,
     busy_keys: BTreeSet<String>,
@@ -122,6 +124,7 @@ impl<'a> Engine<'a> {
             work: FuturesUnordered::new(),
             handling: JoinSet::new(),
             ready: VecDeque::new(),
+            starting: Vec::new(),
             running: BTreeMap::new(),
             busy_keys: BTreeSet::new(),
             decided: Vec::new(),
@@ -157,9 +160,25 @@ impl<'a> Engine<'a> {
                 break;
             }
             self.start_work(now);
+            self.start_handlers(now)?;
             self.wait(now, shutdown).await?;
         }
         Ok(self.report)
+    }
+
+    /// Starts handlers, whose first steps may take this thread for a while: what was just asked of the
+    /// queue goes on its way before.
+    fn start_handlers(&mut self, now: Timestamp) -> Result<()> {
+        if self.starting.is_empty() {
+            return Ok(());
+        }
+        if let Some(Some(event)) = self.work.next().now_or_never() {
+            self.on_event(event)?;
+        }
+        for admitted in std::mem::take(&mut self.starting) {
+            self.start_handler(admitted, now);
+        }
+        Ok(())
     }
 
     async fn wait(&mut self, now: Timestamp, shutdown: &Shutdown) -> Result<()> {

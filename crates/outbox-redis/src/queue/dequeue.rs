@@ -1,13 +1,14 @@
 use std::sync::atomic::Ordering;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::future::join_all;
-use outbox_core::delivery::Delivery;
+use futures_util::future::{join, join_all};
+use outbox_core::delivery::{Delivery, Unreadable};
 use outbox_core::id::WorkerId;
+use outbox_core::lease::EntryId;
 use outbox_core::ports::{DequeueReport, DequeueRequest};
 use outbox_core::time::Timestamp;
 
-use super::entry::{Entry, Malformed};
+use super::entry::Entry;
 use super::lull::{Before, Lull};
 use super::settle::{Runs, places_in, receipt};
 use super::stats::moment_in;
@@ -26,6 +27,20 @@ const PART: usize = 125;
 /// The most entries that one who was woken takes in one step with their lease: the server needs
 /// longer for each of them than where they are read and leased one after the other.
 const FEW: usize = 16;
+
+/// An entry, and what was found in it.
+pub(super) struct Opened {
+    id: EntryId,
+    found: Found,
+}
+
+enum Found {
+    /// A delivery, but for its token.
+    Ours(Delivery),
+    /// What came back for another group.
+    OfAnother,
+    Malformed(Unreadable),
+}
 
 impl RedisQueue {
     pub(super) async fn take(&self, request: &DequeueRequest) -> Result<DequeueReport, Fault> {
@@ -107,7 +122,8 @@ impl RedisQueue {
         let entries = Entry::list(next()?)?;
         let next_expiry = moment_in(next()?)?;
         let server_now = moment_in(next()?)?.unwrap_or(now);
-        let mut report = self.hand_out(entries, request.owner, token, now).await?;
+        let opened = self.open_all(entries, request.owner);
+        let mut report = self.hand_out(opened, (request.owner, token), now).await?;
         report.next_expiry = waiting.in_callers_time(next_expiry, server_now);
         Ok(report)
     }
@@ -212,7 +228,7 @@ impl RedisQueue {
     /// Leases what was read, and sets aside what cannot be read.
     async fn lease(
         &self,
-        mut entries: Vec<Entry>,
+        entries: Vec<Entry>,
         waiting: &Waiting<'_>,
     ) -> Result<DequeueReport, Fault> {
         let request = waiting.request;
@@ -227,19 +243,22 @@ impl RedisQueue {
             Arg::Bytes(ids_in(&entries)),
         ];
         let now = waiting.now();
-        let reply = self.run(&scripts::HOLD, Some(now), args).await?;
-        let mut parts = reply.list()?.into_iter();
+        // The messages are read while the server notes who has them.
+        let hold = self.run(&scripts::HOLD, Some(now), args);
+        let open = async { self.open_all(entries, request.owner) };
+        let (reply, mut opened) = join(hold, open).await;
+        let mut parts = reply?.list()?.into_iter();
         let mut next = || parts.next().ok_or_else(too_short);
         let token = token_in(next()?)?;
         let next_expiry = moment_in(next()?)?;
         let others = places_in(next()?)?;
         let server_now = moment_in(next()?)?.unwrap_or(now);
         let mut place = 0;
-        entries.retain(|_| {
+        opened.retain(|_| {
             place += 1;
             others.binary_search(&(place - 1)).is_err()
         });
-        let mut report = self.hand_out(entries, request.owner, token, now).await?;
+        let mut report = self.hand_out(opened, (request.owner, token), now).await?;
         report.next_expiry = waiting.in_callers_time(next_expiry, server_now);
         Ok(report)
     }
@@ -253,35 +272,48 @@ impl RedisQueue {
         })
     }
 
-    /// Makes deliveries of entries that `owner` holds, and sets aside those that are none of ours.
+    /// Reads entries that `owner` will hold, under a token that is not known yet.
+    pub(super) fn open_all(&self, entries: Vec<Entry>, owner: WorkerId) -> Vec<Opened> {
+        let open = |entry: Entry| Opened {
+            found: match entry.is_for_another(&self.0.config.group) {
+                true => Found::OfAnother,
+                false => match entry.delivery(receipt(entry.id, owner, 0)) {
+                    Ok(delivery) => Found::Ours(delivery),
+                    Err(problem) => Found::Malformed(entry.unreadable(&problem)),
+                },
+            },
+            id: entry.id,
+        };
+        entries.into_iter().map(open).collect()
+    }
+
+    /// Hands out what `owner` holds under `token`, and sets aside what is none of ours.
     pub(super) async fn hand_out(
         &self,
-        entries: Vec<Entry>,
-        owner: WorkerId,
-        token: u64,
+        opened: Vec<Opened>,
+        (owner, token): (WorkerId, u64),
         now: Timestamp,
     ) -> Result<DequeueReport, Fault> {
         let mut report = DequeueReport::default();
+        report.deliveries.reserve(opened.len());
         let mut aside = Runs::default();
         let mut any_aside = false;
-        for entry in &entries {
-            let receipt = receipt(entry.id, owner, token);
-            if entry.is_for_another(&self.0.config.group) {
-                aside.push("done", &receipt, []);
-                any_aside = true;
-                continue;
-            }
-            let read: Result<Delivery, Malformed> = entry.delivery(receipt);
-            match read {
-                Ok(delivery) => report.deliveries.push(delivery),
-                Err(problem) => {
-                    let told = entry.unreadable(&problem);
+        for Opened { id, found } in opened {
+            let receipt = receipt(id, owner, token);
+            match found {
+                Found::Ours(mut delivery) => {
+                    delivery.receipt = receipt;
+                    report.deliveries.push(delivery);
+                    continue;
+                }
+                Found::OfAnother => aside.push("done", &receipt, []),
+                Found::Malformed(told) => {
                     tracing::error!(entry = told.place, problem = told.problem, "quarantined");
                     aside.push("unreadable", &receipt, [Arg::from(told.problem.as_str())]);
                     report.unreadable.push(told);
-                    any_aside = true;
                 }
             }
+            any_aside = true;
         }
         if any_aside {
             self.settle_runs(aside, now).await?;

@@ -80,8 +80,10 @@ impl RedisQueue {
         if gone > 0 {
             self.note_loss(&format!("{gone} entries are gone that were in flight"));
         }
+        let opened = self.open_all(entries, request.owner);
+        let report = self.hand_out(opened, (request.owner, token), now);
         Ok(Step {
-            report: self.hand_out(entries, request.owner, token, now).await?,
+            report: report.await?,
             cursor,
             next_expiry,
             now: server_now,

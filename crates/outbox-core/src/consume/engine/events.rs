@@ -142,7 +142,6 @@ impl Engine<'_> {
     }
 
     fn on_admitted(&mut self, admission: Admission) {
-        let now = self.worker.clock.now();
         self.busy.admitting = false;
         if let Some(until) = admission.closed_until {
             self.timers.closed = Some(until);
@@ -150,9 +149,7 @@ impl Engine<'_> {
         for decided in admission.decided {
             self.decide(decided);
         }
-        for admitted in admission.admitted {
-            self.start_handler(admitted, now);
-        }
+        self.starting.extend(admission.admitted);
     }
 
     pub(super) fn on_joined(&mut self, ended: Result<Ended, JoinError>) {

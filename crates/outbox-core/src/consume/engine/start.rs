@@ -105,7 +105,7 @@ impl Engine<'_> {
         if self.worker.consumer.admits_at_once() && semantics != Semantics::AtMostOnce {
             for delivery in chosen {
                 self.reserve(&delivery);
-                self.start_handler(Admitted::unclaimed(delivery), now);
+                self.starting.push(Admitted::unclaimed(delivery));
             }
             return;
         }
