@@ -15,6 +15,7 @@ pub struct Headers {
     /// Each name and each value behind its length, in one piece of memory: every message that is
     /// read has some, and most are never asked for.
     packed: String,
+    count: usize,
 }
 
 impl Headers {
@@ -29,10 +30,16 @@ impl Headers {
     /// W3C trace context: vendor state.
     pub const TRACESTATE: &'static str = "tracestate";
 
+    /// About how many bytes they take; never far below.
+    pub(crate) fn size_hint(&self) -> usize {
+        self.packed.len()
+    }
+
     /// None yet, with memory for about so many bytes of them.
     pub(crate) fn with_capacity(bytes: usize) -> Self {
         Self {
             packed: String::with_capacity(bytes),
+            count: 0,
         }
     }
 
@@ -54,6 +61,7 @@ impl Headers {
             put_length(&mut self.packed, text.len());
             self.packed.push_str(text);
         }
+        self.count += 1;
     }
 
     /// The value of header `name`.
@@ -75,14 +83,14 @@ impl Headers {
 
     /// How many headers there are.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.iter().count()
+    pub const fn len(&self) -> usize {
+        self.count
     }
 
     /// Whether there are none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.packed.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
     }
 }
 

@@ -85,11 +85,7 @@ impl<'a> Parts<'a> {
     /// About how many bytes the body takes; never far below.
     #[must_use]
     pub fn size_hint(&self) -> usize {
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|(n, v)| n.len() + v.len() + 4)
-            .sum();
+        let headers = self.headers.size_hint();
         let key = self.ordering_key.map_or(0, str::len);
         FIXED + 64 + self.topic.len() + key + headers + self.payload.len()
     }
