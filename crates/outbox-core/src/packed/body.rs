@@ -220,17 +220,8 @@ fn read_headers(cursor: &mut Cursor<'_>) -> Result<Headers, Damage> {
     if count > cursor.0.len() / 2 {
         return Err(Damage::Value("number of headers"));
     }
-    if count == 0 {
-        return Ok(Headers::default());
-    }
     // As long as they are here, or a little longer.
-    let mut ahead = Cursor(cursor.0);
-    for _ in 0..2 * count {
-        let length = ahead.length()?;
-        ahead.take(length)?;
-    }
-    let bytes = cursor.0.len() - ahead.0.len();
-    let mut headers = Headers::with_capacity(bytes + count);
+    let mut headers = Headers::with_capacity(cursor.bytes_of(2 * count)? + count);
     for _ in 0..count {
         headers.set(cursor.str()?, cursor.str()?);
     }

@@ -93,6 +93,16 @@ impl<'a> Cursor<'a> {
         self.str_of(length)
     }
 
+    /// How many bytes the next texts take with their lengths.
+    pub(crate) fn bytes_of(&self, texts: usize) -> Result<usize, Damage> {
+        let mut ahead = Cursor(self.0);
+        for _ in 0..texts {
+            let length = ahead.length()?;
+            ahead.take(length)?;
+        }
+        Ok(self.0.len() - ahead.0.len())
+    }
+
     pub(crate) fn text(&mut self) -> Result<String, Damage> {
         Ok(self.str()?.to_owned())
     }
