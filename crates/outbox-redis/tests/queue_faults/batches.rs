@@ -82,6 +82,7 @@ async fn what_is_settled_twice_is_lost_the_second_time_and_the_rest_is_not() -> 
     let queue = queue_at(&server.url()).await?;
     let held = batch_of(&queue, worker(), 100, LONG).await?;
     assert_eq!(done(&queue, &held[10..40]).await?, NONE);
+    assert_eq!(done(&queue, &held[10..40]).await?.len(), 30);
     let lost: Vec<_> = (10..40).collect();
     assert_eq!(done(&queue, &held).await?, lost);
     assert_eq!(done(&queue, &held).await?.len(), 100);

@@ -8,4 +8,5 @@ mod idle;
 mod input;
 mod loss;
 mod memory;
+mod model;
 mod scene;

@@ -37,10 +37,10 @@ end
 
 -- Takes entries out of a batch.
 local function take_from_batch(token, entries)
-  if redis.call('HINCRBY', BATCHES, 'n' .. token, -entries) <= 0 then
+  if redis.call('HINCRBY', BATCHES, 'n' .. token, 0 - entries) <= 0 then
     redis.call('HDEL', BATCHES, token, 'n' .. token)
   end
-  if redis.call('HINCRBY', BATCHES, 'n', -entries) <= 0 then
+  if redis.call('HINCRBY', BATCHES, 'n', 0 - entries) <= 0 then
     redis.call('HDEL', BATCHES, 'n')
   end
 end

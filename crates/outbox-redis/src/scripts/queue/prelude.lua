@@ -54,10 +54,11 @@ local function add_to_hold(hold, entries)
   redis.call('ZADD', HOLDS, string.sub(hold, 17), hold)
 end
 
--- Takes entries out of holds, and forgets those that are empty.
+-- Takes entries out of holds, and forgets those that are empty. There may be none of one: its
+-- negative would be -0, which the server takes for no number.
 local function take_from_holds(entries)
   for hold, count in pairs(entries) do
-    if redis.call('HINCRBY', COUNTS, hold, -count) <= 0 then
+    if redis.call('HINCRBY', COUNTS, hold, 0 - count) <= 0 then
       redis.call('HDEL', COUNTS, hold)
       redis.call('ZREM', HOLDS, hold)
     end

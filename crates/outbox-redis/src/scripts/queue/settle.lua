@@ -4,7 +4,7 @@
 -- the owner and token that they were delivered under, how many, and for each its entry and
 --   done: nothing, retry: delay, when it failed, failure, later: delay,
 --   quarantine: when it failed, failure, unreadable: problem
--- The entries of a run ascend.
+-- The entries of a run ascend, and so do the runs of one owner and token.
 -- Answers the places of those whose lease was lost, and of those whose entry is gone.
 local HISTORY = 16
 local WIDTH = {done = 1, retry = 4, later = 2, quarantine = 3, unreadable = 2}
@@ -32,11 +32,11 @@ local function count(value, token, entries)
   end
 end
 
--- What would stand in HELD of each entry, were a batch dissolved.
+-- What would stand in HELD of each entry, were its batch dissolved; false where nothing would.
 local function held_in(value, some)
   local pending, held = pending_of(some), {}
   for at, id in ipairs(some) do
-    held[at] = pending[id] and value
+    held[at] = pending[id] and value or false
   end
   return held
 end
@@ -99,7 +99,7 @@ while place <= #ARGV do
   local outcome, proof, entries = ARGV[place], ARGV[place + 1], tonumber(ARGV[place + 2])
   plain = plain and outcome == 'done'
   place = place + 3
-  -- What is settled twice at once begins a run of its own.
+  -- Whoever settles one twice begins a run with it the second time.
   if ARGV[place] == last_of[proof] then
     lost[#lost + 1] = at
     at, place, entries = at + 1, place + WIDTH[outcome], entries - 1
