@@ -111,6 +111,45 @@ async fn of_a_batch_settled_in_every_way_each_entry_is_once() -> Tested {
 }
 
 #[tokio::test]
+async fn what_is_delayed_is_known_though_somebody_settles_it_once_more() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let queue = queue_at(&server.url()).await?;
+    let mut wire = server.wire().await?;
+    let held = batch_of(&queue, worker(), 20, LONG).await?;
+    let now = SystemClock.now();
+    let due_at = now + LONG;
+    let later = settlements(&held[..1], &DeliveryOutcome::Delay { due_at });
+    assert_eq!(queue.settle(&later, now).await?.settled, 1);
+    let back = "outbox:{tasks}:workers:back";
+    let known = wire.command(&["HLEN", back]).await?;
+    assert_ne!(known, Answer::Number(0));
+    assert_eq!(done(&queue, &held).await?, [0]);
+    assert_eq!(wire.command(&["HLEN", back]).await?, known);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_lost_its_last_tokens_gives_none_of_them_again() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let queue = queue_at(&server.url()).await?;
+    let mut wire = server.wire().await?;
+    let owner = worker();
+    let before = batch_of(&queue, owner, 20, LONG).await?;
+    let noted = ["held", "holds", "counts", "batches"];
+    for part in noted {
+        wire.command(&["DEL", &format!("outbox:{{tasks}}:workers:{part}")])
+            .await?;
+    }
+    enqueue_all(&queue, &messages(20..40)).await?;
+    let after = queue.dequeue(&request(owner, Duration::ZERO)).await?;
+    assert_eq!(after.deliveries.len(), 20);
+    assert!(after.deliveries[0].receipt.token > before[0].receipt.token);
+    assert_eq!(done(&queue, &before).await?.len(), 20, "nobody holds them");
+    assert_eq!(done(&queue, &after.deliveries).await?, NONE);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_batch_whose_lease_is_over_is_its_holders_until_somebody_takes_it_over() -> Tested {
     let server = RedisServer::start(&[]).await?;
     let queue = queue_at(&server.url()).await?;

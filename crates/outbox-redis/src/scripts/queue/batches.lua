@@ -11,7 +11,7 @@ end
 -- Notes that the owner holds these entries, many of them, as one batch; answers its token.
 local function hold_batch(owner, lease, entries, ids)
   local ends = digits(NOW + lease)
-  local token = digits(redis.call('HINCRBY', COUNTS, 'token', 1))
+  local token = next_token()
   -- As in hold(): the hold comes first.
   add_to_hold(owner .. ends, entries)
   redis.call('HINCRBY', BATCHES, 'n', entries)
@@ -56,7 +56,11 @@ local function pending_of(ids)
     end
     return #page == most and page[most][1]
   end
-  if redis.pcall('XPENDING', STREAM, GROUP).err then
+  local all = redis.pcall('XPENDING', STREAM, GROUP)
+  if all.err and not string.find(all.err, 'NOGROUP', 1, true) then
+    error(all)
+  end
+  if all.err then
     for _, id in ipairs(ids) do
       pending[id] = true
     end

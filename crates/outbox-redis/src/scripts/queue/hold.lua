@@ -9,7 +9,7 @@ local count = tonumber(ARGV[8])
 -- What was read and is not held is taken over by others once it has been idle for the grace time;
 -- the first of them was read first, a moment before the others, so that it tells of all.
 local first = redis.call('XPENDING', STREAM, GROUP, ARGV[9], ARGV[9], 1, consumer)
-local late = #first == 0 or first[1][3] >= grace
+local late = #first == 0 or first[1][3] >= grace or redis.call('HEXISTS', HELD, ARGV[9]) == 1
 local token, lost = '0', {}
 if not late and count >= tonumber(ARGV[7]) then
   token = hold_batch(owner, lease, count, ARGV[10])

@@ -77,10 +77,18 @@ local function set_held(pairs_of)
   end)
 end
 
+-- A token that was not given out before, not even by a server that lost the last ones.
+local function next_token()
+  local last = tonumber(redis.call('HGET', COUNTS, 'token') or 0)
+  local token = digits(math.max(last + 1, NOW))
+  redis.call('HSET', COUNTS, 'token', token)
+  return token
+end
+
 -- Notes that the owner holds these entries, and answers the token of the delivery.
 local function hold(owner, lease, ids)
   local ends = digits(NOW + lease)
-  local token = digits(redis.call('HINCRBY', COUNTS, 'token', 1))
+  local token = next_token()
   -- Before its entries, in case those are refused: what is held without a hold would never be taken
   -- over, and a hold without entries only ends.
   add_to_hold(owner .. ends, #ids)

@@ -62,22 +62,31 @@ local function all_held(held, proof)
   return true
 end
 
+-- The value and the token of the batch that is held with a proof, asked for once.
+local batches = {}
+local function batch_with(proof)
+  if batches[proof] == nil then
+    local batch, token = batch_of(proof)
+    batches[proof] = batch and {value = value_and_ids(batch), token = token} or false
+  end
+  return batches[proof]
+end
+
 -- Parts what is held with the proof it is settled with from what is lost: entries from `place` on, of
 -- which the first is the one at `at` of all.
 local function part(outcome, proof, entries, place, at)
-  local batch, token = batch_of(proof)
-  local value = batch and value_and_ids(batch)
+  local batch = batch_with(proof)
   if batch and outcome == 'done' then
     -- That none of them was settled before, their removal shows.
-    runs[#runs + 1] = {first = place, last = place + entries - 1, at = at, value = value, token = token}
-    count(value, token, entries)
+    runs[#runs + 1] = {first = place, last = place + entries - 1, at = at, batch = batch}
+    count(batch.value, batch.token, entries)
     return
   end
   local some, width = {}, WIDTH[outcome]
   for nth = 1, entries do
     some[nth] = ARGV[place + (nth - 1) * width]
   end
-  local held = batch and held_in(value, some) or held_of(some)
+  local held = batch and held_in(batch.value, some) or held_of(some)
   if outcome == 'done' and all_held(held, proof) then
     runs[#runs + 1] = {first = place, last = place + entries - 1}
     return
@@ -87,7 +96,7 @@ local function part(outcome, proof, entries, place, at)
       local number = #ids + 1
       ids[number], outcomes[number], places[number] = some[nth], outcome, place + (nth - 1) * width
       counted[number] = at + nth - 1
-      count(is, token, 1)
+      count(is, batch and batch.token, 1)
     else
       lost[#lost + 1] = at + nth - 1
     end
@@ -207,27 +216,30 @@ local function take_some_out(run)
       left[#left + 1] = id
     else
       lost[#lost + 1] = run.at + nth - 1
-      count(run.value, run.token, -1)
+      count(run.batch.value, run.batch.token, -1)
     end
   end
   each_chunk(left, function(...)
     redis.call('XACK', STREAM, GROUP, ...)
   end)
+  forget_back(left, {})
 end
 
 each_chunk(ids, take_out)
 local back = redis.call('EXISTS', BACK) == 1
 for _, run in ipairs(runs) do
   local first, last = run.first, run.last
-  if not run.token then
-    take_out(unpack(ARGV, first, last))
-  elseif redis.call('XDEL', STREAM, unpack(ARGV, first, last)) < last - first + 1 then
+  if run.batch and redis.call('XDEL', STREAM, unpack(ARGV, first, last)) < last - first + 1 then
     take_some_out(run)
   else
-    redis.call('XACK', STREAM, GROUP, unpack(ARGV, first, last))
-  end
-  if back then
-    forget_back({unpack(ARGV, first, last)}, {})
+    if run.batch then
+      redis.call('XACK', STREAM, GROUP, unpack(ARGV, first, last))
+    else
+      take_out(unpack(ARGV, first, last))
+    end
+    if back then
+      forget_back({unpack(ARGV, first, last)}, {})
+    end
   end
 end
 for token, entries in pairs(batched) do
