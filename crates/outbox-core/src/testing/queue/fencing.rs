@@ -17,6 +17,7 @@ pub(super) const CASES: &[QueueCase] = &[
         a_stale_receipt_neither_retries_nor_delays_nor_quarantines
     ),
     case!("8.4", lost_settlements_are_told_by_their_places),
+    case!("8.4", what_was_settled_before_hides_nothing_settled_with_it),
     case!("8.4", a_delivery_is_settled_once),
     case!("8.4", a_delivery_is_settled_once_even_within_a_call),
     case!("8.4", a_receipt_of_another_owner_settles_nothing),
@@ -91,6 +92,31 @@ async fn lost_settlements_are_told_by_their_places(harness: &dyn QueueHarness) -
     scene.done(&early, START).await?;
     let report = scene.done(&deliveries, START).await?;
     assert_eq!((report.settled, report.lost), (4, vec![1, 4]));
+    assert!(scene.is_empty().await?);
+    Ok(())
+}
+
+async fn what_was_settled_before_hides_nothing_settled_with_it(
+    harness: &dyn QueueHarness,
+) -> CaseResult {
+    let scene = Scene::holding(harness, 0..8).await?;
+    let deliveries = scene.dequeue(WORKER, 10, START).await?;
+    let early = [deliveries[1].clone(), deliveries[4].clone()];
+    scene.done(&early, START).await?;
+    assert_eq!(scene.done(&early, START).await?.lost, [0, 1]);
+    let mut settling: Vec<_> = deliveries.iter().map(done).collect();
+    for place in 0..3 {
+        settling[place].outcome = retry(START, "again", START);
+    }
+    for place in 4..6 {
+        settling[place].outcome = DeliveryOutcome::Delay { due_at: START };
+    }
+    let report = scene.queue.settle(&settling, START).await?;
+    assert_eq!((report.settled, report.lost), (6, vec![1, 4]));
+    let back = scene.dequeue(WORKER, 10, START).await?;
+    let unsettled = [0, 2, 5].map(|at| deliveries[at].message.id);
+    assert_eq!(sorted_ids(&back), unsettled);
+    scene.done(&back, START).await?;
     assert!(scene.is_empty().await?);
     Ok(())
 }
