@@ -60,8 +60,9 @@ impl Store {
                 false => usual.batch_lease_from,
             },
             clock: Arc::clone(&self.setup.clock),
-            // Moments are made up here, but this is the server's.
-            grace: Duration::from_millis(1),
+            // Moments are made up here, but this is the server's; what is leased later than that is
+            // noted entry by entry.
+            grace: Duration::from_millis(if self.batches { 100 } else { 1 }),
             ..usual
         };
         Ok(RedisQueue::open(&store, config).await?)
