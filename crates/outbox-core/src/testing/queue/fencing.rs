@@ -105,11 +105,11 @@ async fn what_was_settled_before_hides_nothing_settled_with_it(
     scene.done(&early, START).await?;
     assert_eq!(scene.done(&early, START).await?.lost, [0, 1]);
     let mut settling: Vec<_> = deliveries.iter().map(done).collect();
-    for place in 0..3 {
-        settling[place].outcome = retry(START, "again", START);
+    for settlement in &mut settling[0..3] {
+        settlement.outcome = retry(START, "again", START);
     }
-    for place in 4..6 {
-        settling[place].outcome = DeliveryOutcome::Delay { due_at: START };
+    for settlement in &mut settling[4..6] {
+        settlement.outcome = DeliveryOutcome::Delay { due_at: START };
     }
     let report = scene.queue.settle(&settling, START).await?;
     assert_eq!((report.settled, report.lost), (6, vec![1, 4]));
