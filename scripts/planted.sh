@@ -89,6 +89,9 @@ if [ "${1:-}" = --check ]; then
     exit "${failed:-0}"
 fi
 
+for name in "$@"; do
+    [ -f "planted/$name.patch" ] || { echo "no bug is called $name" >&2; exit 1; }
+done
 found=0 survived=0
 for patch in "${all[@]}"; do
     name=$(basename "$patch" .patch)
