@@ -137,9 +137,12 @@ impl Breaker {
 
     /// The destination said at `now` that it takes nothing: opens at once. Where it named a time,
     /// the breaker is open for exactly that, at least 10 ms, and no failed trial doubles it; where
-    /// it named none, as after a failed trial.
+    /// it named none, as after a failed trial; one that is open already stays as it is then, since
+    /// the call was made before.
     pub fn unavailable(&mut self, now: Timestamp, retry_after: Option<Duration>) {
+        let open = matches!(self.state, BreakerState::Open { until } if now < until);
         match retry_after {
+            None if open => {}
             Some(wait) => {
                 let until = now + wait.max(SHORTEST);
                 self.state = BreakerState::Open { until };

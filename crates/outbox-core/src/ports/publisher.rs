@@ -53,6 +53,15 @@ pub trait Publisher: Send + Sync {
     /// How strongly one call keeps the order of its messages.
     fn ordering(&self) -> Ordering;
 
+    /// How many calls to one destination may be under way at once that rely on each other; 1 by
+    /// default: the relay waits for each. A publisher that answers more, and keeps the order of keys,
+    /// takes nothing of a call unless all of the calls that were begun before it, and are still under
+    /// way, is taken; the rest is answered [`PublishError::Unavailable`]. The relay makes use of it only
+    /// for full batches, and as long as the destination is well.
+    fn pipeline_depth(&self) -> usize {
+        1
+    }
+
     /// Publishes `messages`, all of one destination, and answers one result for each.
     #[doc(alias = "Publish")]
     async fn publish(&self, messages: &[Message]) -> Vec<Result<(), PublishError>>;

@@ -81,6 +81,14 @@ impl Publisher for TopicRouter {
         routed.fold(default, Ordering::min)
     }
 
+    fn pipeline_depth(&self) -> usize {
+        let routed = self
+            .routes
+            .values()
+            .map(|publisher| publisher.pipeline_depth());
+        routed.fold(self.default.pipeline_depth(), usize::min)
+    }
+
     fn rooms(&self) -> Vec<(String, Wake)> {
         let publishers = self.routes.values().chain([&self.default]);
         publishers.flat_map(|publisher| publisher.rooms()).collect()

@@ -46,6 +46,8 @@ pub(super) struct Engine<'a> {
     owner: WorkerId,
     goal: Goal,
     work: FuturesUnordered<BoxFuture<'a, Event>>,
+    /// A publish call that came back as soon as it was made.
+    ended: Option<Event>,
     lanes: BTreeMap<String, Lane>,
     /// Where each topic went last, where the publisher routes.
     topics: BTreeMap<String, String>,
@@ -167,6 +169,7 @@ impl<'a> Engine<'a> {
             owner,
             goal,
             work: FuturesUnordered::new(),
+            ended: None,
             lanes: BTreeMap::new(),
             topics: BTreeMap::new(),
             guard: KeyGuard::default(),
@@ -226,6 +229,9 @@ impl<'a> Engine<'a> {
         shutdown: &Shutdown,
         (listener, rooms): (&mut WakeListener, &mut Rooms),
     ) -> Result<()> {
+        if let Some(event) = self.ended.take() {
+            return self.on_event(event);
+        }
         let pause = self.next_timer(now).since(now);
         let full = self.waiting_as_told(now);
         tokio::select! {

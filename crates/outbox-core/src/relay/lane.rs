@@ -22,8 +22,12 @@ pub(super) struct Lane {
     busy_keys: HashSet<String>,
     calls: usize,
     limit: usize,
+    /// The greatest that the limit may be.
+    ceiling: usize,
     /// When a call began or came back last.
     moved_at: Timestamp,
+    /// When a failure was counted last.
+    broke_at: Option<Timestamp>,
 }
 
 /// One call to a publisher: messages, and beside each what is needed to settle it.
@@ -64,14 +68,16 @@ impl Batch {
 }
 
 impl Lane {
-    pub(super) fn new(breaker: BreakerConfig, limit: usize) -> Self {
+    pub(super) fn new(breaker: BreakerConfig, ceiling: usize) -> Self {
         Self {
             queue: VecDeque::new(),
             breaker: Breaker::new(breaker),
             busy_keys: HashSet::new(),
             calls: 0,
-            limit,
+            limit: ceiling,
+            ceiling,
             moved_at: Timestamp::EPOCH,
+            broke_at: None,
         }
     }
 
@@ -117,9 +123,13 @@ impl Lane {
         &mut self,
         now: Timestamp,
         ordering: Ordering,
-        concurrency: usize,
+        (concurrency, depth): (usize, usize),
     ) -> Option<Batch> {
-        if self.queue.is_empty() || self.calls >= concurrency {
+        if self.queue.is_empty() {
+            return None;
+        }
+        let may_call = self.calls < concurrency || self.may_rely(ordering, depth);
+        if !may_call {
             return None;
         }
         let trial = match self.breaker.permit(now) {
@@ -139,6 +149,18 @@ impl Lane {
         self.calls += 1;
         self.moved_at = now;
         Some(Batch::of(leased, trial))
+    }
+
+    /// Whether a call may be made that relies on those under way. Only a full batch of a lane that was
+    /// never slow: of two calls that hang, one hangs behind the other, and a message that is alone in
+    /// it would be charged for that.
+    fn may_rely(&self, ordering: Ordering, depth: usize) -> bool {
+        self.calls < depth
+            && ordering >= Ordering::PerKey
+            && self.breaker.state() == BreakerState::Closed
+            && self.limit == self.ceiling
+            && self.limit > 1
+            && self.queue.len() >= self.limit
     }
 
     /// Takes messages whose keys are in no other call and, where the publisher keeps no order, only
@@ -192,9 +214,13 @@ impl Lane {
     }
 
     /// A call of `sent` messages hung or died: the next ones are much smaller, so that one message
-    /// that causes it is soon alone.
-    pub(super) fn shrink(&mut self, sent: usize) {
+    /// that causes it is soon alone. Calls that were under way at once and broke are one failure.
+    pub(super) fn broke(&mut self, sent: usize, started: Timestamp, now: Timestamp) {
         self.limit = (sent / 8).max(1);
+        if self.broke_at.is_none_or(|last| last <= started) {
+            self.broke_at = Some(now);
+            self.breaker.failed(now);
+        }
     }
 
     /// Takes everything that waits in the lane.

@@ -8,6 +8,7 @@ mod lease;
 mod order;
 mod outage;
 mod pace;
+mod rely;
 mod sending;
 mod spy;
 mod unanswered;

@@ -133,6 +133,38 @@ async fn a_message_that_hangs_the_publisher_is_found_and_quarantined_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_that_hangs_each_trial_does_not_stop_those_behind_it() {
+    let world = World::new(13);
+    let mut sink = Sink::healthy();
+    sink.latency = Box::new(|messages| {
+        let poisoned = messages.iter().any(|m| m.payload == "0");
+        if poisoned {
+            100_000 * SECOND
+        } else {
+            Duration::from_millis(1)
+        }
+    });
+    let sink = Arc::new(sink);
+    let relay = world.relay(&sink, RelayConfig::default());
+    let shutdown = Shutdown::new();
+    world.append(&[text(0)]).await;
+    let operator = async {
+        // Alone it has opened the breaker long ago, and is all that there is for a trial.
+        tokio::time::sleep(900 * SECOND).await;
+        for n in 1..=3 {
+            world.append(&[text(n)]).await;
+            tokio::time::sleep(90 * SECOND).await;
+            assert_eq!(sink.texts().len(), n, "{n} waits behind it");
+        }
+        tokio::time::sleep(900 * SECOND).await;
+        shutdown.trigger();
+    };
+    let (report, ()) = tokio::join!(relay.run(&shutdown), operator);
+    let tally = report.unwrap().tally;
+    assert_eq!((tally.done, tally.quarantined), (3, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dead_destination_does_not_delay_the_others() {
     let world = World::new(11);
     let mut sink = Sink::healthy();

@@ -1,10 +1,22 @@
 //! A server that has lost what it had acknowledged: it is told, and what is retained is replayed.
 
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use outbox_core::PublishError;
+use outbox_core::error::Result;
 use outbox_core::lease::Sequence;
 use outbox_core::ports::{ReplayFrom, ReplayRequest};
 use outbox_core::time::Timestamp;
 
+use super::chain::PartNumber;
 use super::config::{EntryIds, RedisPublisherConfig};
+use super::port::{ACCEPT, Hindrance, RedisPublisher, hindered};
+use super::send::{Sent, look};
+use crate::error::At;
+
+/// How long messages wait that are claimed anew because others are replayed before them.
+const AFTER_REPLAY: Duration = Duration::from_millis(10);
 
 /// Why a replay is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +30,7 @@ pub(super) enum Cause {
 }
 
 /// What is to be published again where `last` is the last entry that the server has kept.
-pub(super) fn replay_behind(config: &RedisPublisherConfig, last: &str) -> ReplayRequest {
+fn replay_behind(config: &RedisPublisherConfig, last: &str) -> ReplayRequest {
     let major = last.split('-').next().and_then(|text| text.parse().ok());
     let major: u64 = major.unwrap_or(0);
     let from = match config.ids {
@@ -34,10 +46,102 @@ pub(super) fn replay_behind(config: &RedisPublisherConfig, last: &str) -> Replay
     }
 }
 
+impl RedisPublisher {
+    /// Asks the server, without sending anything, whether it has lost what it had acknowledged, and
+    /// has that published again as [`RedisPublisher::replaying`] says; how many messages are. Every
+    /// batch does so by itself, also while this is called: call it at the start, and every few
+    /// seconds, where messages are rare.
+    ///
+    /// # Errors
+    /// [`outbox_core::OutboxError::Backend`] where the server or the outbox fails.
+    ///
+    /// # Cancel safety
+    /// A dropped call may have had a part published again; the next one, or the next batch, does the
+    /// rest.
+    pub async fn find_losses(&self) -> Result<u64> {
+        let Some(last_part) = self.chain.pause().await else {
+            return Ok(0);
+        };
+        let known = self.known();
+        // Where a loss was just met, the next batch accepts what is there.
+        if known == ACCEPT {
+            return Ok(0);
+        }
+        let looked = async { look(self.store.link()?, &self.keys, &known).await };
+        let found = looked.await.at("find losses", self.store.address())?;
+        let Sent::Lost { cause, last } = found else {
+            return Ok(0);
+        };
+        let replayed = self.repair(cause, &last).await?;
+        // Otherwise nothing was lost, and what is lost from now on is to be found.
+        if replayed > 0 || cause == Cause::Lost {
+            self.learn(*last_part, ACCEPT.to_owned());
+        }
+        Ok(replayed)
+    }
+
+    /// Repairs what may be lost; `None` where a batch need not wait for that.
+    pub(super) async fn repair_first(
+        &self,
+        part: PartNumber,
+        cause: Cause,
+        last: &str,
+    ) -> Option<PublishError> {
+        let stream = self.config.stream.clone();
+        match self.repair(cause, last).await {
+            Ok(0) => None,
+            Ok(replayed) => {
+                self.learn(part, ACCEPT.to_owned());
+                // The lease of this batch went to the replay: it is claimed anew, behind it.
+                Some(PublishError::Unavailable {
+                    retry_after: Some(AFTER_REPLAY),
+                    source: Hindrance::Replaying { stream, replayed }.into(),
+                })
+            }
+            Err(error) => {
+                let error = error.into();
+                Some(hindered(Hindrance::NotReplayed { stream, error }))
+            }
+        }
+    }
+
+    /// Replays what may be lost; how many messages, none where there is nothing to wait for.
+    async fn repair(&self, cause: Cause, last: &str) -> Result<u64> {
+        let replayed = match &self.replay {
+            Some(replay) => replay.replay(&replay_behind(&self.config, last)).await?,
+            None => 0,
+        };
+        let (server, stream) = (self.store.address(), &self.config.stream);
+        // Once, however often the outbox had to be asked.
+        if cause == Cause::Lost {
+            self.losses.fetch_add(1, Relaxed);
+            let known = self.known();
+            tracing::error!(
+                server,
+                stream,
+                known,
+                found = last,
+                "the server has lost entries that it had acknowledged"
+            );
+        }
+        if replayed > 0 {
+            tracing::warn!(
+                server,
+                stream,
+                ?cause,
+                replayed,
+                "published again after a loss"
+            );
+            // What was published before, the server knew once.
+            self.losses
+                .fetch_add(u64::from(cause == Cause::Unmarked), Relaxed);
+        }
+        Ok(replayed)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

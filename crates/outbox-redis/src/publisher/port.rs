@@ -1,37 +1,43 @@
+use std::collections::VecDeque;
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::poll_immediate;
 use outbox_core::PublishError;
 use outbox_core::error::{BoxError, Result};
 use outbox_core::message::Message;
 use outbox_core::ports::{Publisher, Replay};
 use outbox_core::status::Ordering;
 
+use super::chain::{Chain, PartName, PartNumber};
 use super::config::RedisPublisherConfig;
-use super::loss::{Cause, replay_behind};
-use super::send::{Sent, StreamKeys, look, send};
+use super::send::{Part, Sent, StreamKeys, send};
 use crate::batch::first_batch;
-use crate::error::{At, Failed, Fault, unavailable};
+use crate::error::{Failed, Fault, unavailable};
 use crate::store::RedisStore;
 
 /// What accepts whatever the server has.
-const ACCEPT: &str = "0-0";
+pub(super) const ACCEPT: &str = "0-0";
 
-/// How long messages wait that are claimed anew because others are replayed before them.
-const AFTER_REPLAY: Duration = Duration::from_millis(10);
+/// How many calls may be under way at once: while the server adds one batch, the next is packed and
+/// sent, and the server never waits.
+const DEPTH: usize = 2;
+
+/// The most scripts of one call that are under way at once.
+const PARTS: usize = 2;
 
 /// Publishes an outbox to a Redis stream, in order, each message once within the deduplication
 /// window.
 ///
-/// A batch goes by one script, which takes all of it or, where the stream is full, its beginning. It
-/// refuses relays that are stale by their epoch, and finds out when the server has lost entries that
-/// it had acknowledged: by its run id, by the stream, and by the last entry. That is logged as an
-/// error and counted ([`RedisPublisher::losses`]); with [`RedisPublisher::replaying`], what is
-/// retained of it is published again. Batches go one after the other, however many callers there
-/// are.
+/// A batch of up to 500 messages goes by one script, which takes all of it or, where the stream is
+/// full, its beginning. It refuses relays that are stale by their epoch, and finds out when the server
+/// has lost entries that it had acknowledged: by its run id, by the stream, and by the last entry. That
+/// is logged as an error and counted ([`RedisPublisher::losses`]); with
+/// [`RedisPublisher::replaying`], what is retained of it is published again. Batches stay in the order
+/// in which their calls were made, however many callers there are: a script takes nothing where the
+/// batch before it is on its way and does not arrive whole.
 ///
 /// ```no_run
 /// # async fn example(outbox: std::sync::Arc<dyn outbox_core::ports::Replay>) -> outbox_core::Result<()> {
@@ -43,20 +49,36 @@ const AFTER_REPLAY: Duration = Duration::from_millis(10);
 /// # Ok(()) }
 /// ```
 pub struct RedisPublisher {
-    store: RedisStore,
-    config: RedisPublisherConfig,
-    keys: StreamKeys,
-    replay: Option<Arc<dyn Replay>>,
-    /// The last entry that the server has acknowledged; empty before the first.
-    known: Mutex<String>,
-    losses: AtomicU64,
-    /// Held by who sends: the parts of two batches would come between each other.
-    turn: tokio::sync::Mutex<()>,
+    pub(super) store: RedisStore,
+    pub(super) config: RedisPublisherConfig,
+    pub(super) keys: StreamKeys,
+    pub(super) replay: Option<Arc<dyn Replay>>,
+    known: Mutex<Known>,
+    pub(super) losses: AtomicU64,
+    pub(super) chain: Chain,
+}
+
+/// The last entry that the server has acknowledged; empty before the first.
+#[derive(Default)]
+struct Known {
+    entry: String,
+    /// The part that it was told with: answers may be heard in another order than they came in.
+    part: PartNumber,
+}
+
+/// Why a batch was not sent to its end.
+enum Stop {
+    Refused(PublishError),
+    Failed(Fault),
+    /// The rest is to be sent again, accepting what the server has.
+    Again,
 }
 
 /// Why a stream takes nothing.
 #[derive(Debug, thiserror::Error)]
-enum Hindrance {
+pub(super) enum Hindrance {
+    #[error("what was sent to stream {stream} before has not arrived whole")]
+    Apart { stream: String },
     #[error("stream {stream} is full: it holds its {high_water} entries")]
     Full { stream: String, high_water: u64 },
     #[error("stream {stream} has lost entries; {replayed} messages are published again first")]
@@ -97,7 +119,7 @@ impl RedisPublisher {
             replay: None,
             known: Mutex::default(),
             losses: AtomicU64::new(0),
-            turn: tokio::sync::Mutex::default(),
+            chain: Chain::new(),
         })
     }
 
@@ -117,128 +139,120 @@ impl RedisPublisher {
         self.losses.load(Relaxed)
     }
 
-    /// Asks the server, without sending anything, whether it has lost what it had acknowledged, and
-    /// has that published again as [`RedisPublisher::replaying`] says; how many messages are. Every
-    /// batch does so by itself: call it at the start, and every few seconds, where messages are rare.
-    ///
-    /// # Errors
-    /// [`outbox_core::OutboxError::Backend`] where the server or the outbox fails.
-    ///
-    /// # Cancel safety
-    /// A dropped call may have had a part published again; the next one, or the next batch, does the
-    /// rest.
-    pub async fn find_losses(&self) -> Result<u64> {
-        let _turn = self.turn.lock().await;
-        let known = self.known();
-        // Where a loss was just met, the next batch accepts what is there.
-        if known == ACCEPT {
-            return Ok(0);
-        }
-        let looked = async { look(self.store.link()?, &self.keys, &known).await };
-        let found = looked.await.at("find losses", self.store.address())?;
-        let Sent::Lost { cause, last } = found else {
-            return Ok(0);
-        };
-        let replayed = self.repair(cause, &last).await?;
-        // Otherwise nothing was lost, and what is lost from now on is to be found.
-        if replayed > 0 || cause == Cause::Lost {
-            self.learn(ACCEPT.to_owned());
-        }
-        Ok(replayed)
-    }
-
-    fn known(&self) -> String {
+    pub(super) fn known(&self) -> String {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.clone()
+        known.entry.clone()
     }
 
-    fn learn(&self, last: String) {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = last;
+    pub(super) fn learn(&self, part: PartNumber, entry: String) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if part >= known.part {
+            *known = Known { entry, part };
+        }
     }
 
-    /// Sends what goes into one script; how many of them, from the first on, are there.
-    async fn send(&self, messages: &[Message]) -> Result<(usize, Option<PublishError>), Fault> {
-        let link = self.store.link()?;
-        let mut known = self.known();
+    /// Sends `messages`; how many of them, from the first on, are there, and why the others are not.
+    async fn send(&self, messages: &[Message]) -> (usize, Option<Stop>) {
+        let link = match self.store.link() {
+            Ok(link) => link,
+            Err(error) => return (0, Some(Stop::Failed(error))),
+        };
+        let call = self.chain.begin();
+        let mut turn = Some(call.turn().await);
+        let (mut accepting, mut parts) = (false, VecDeque::new());
+        let (mut there, mut rest) = (0, messages);
         loop {
-            let batch = (messages, known.as_str());
-            match send(link, &self.config, &self.keys, batch).await? {
-                Sent::Done { fit, last } => {
-                    self.learn(last);
-                    let full = (fit < messages.len()).then(|| self.full());
-                    return Ok((fit, full));
-                }
-                Sent::Stale { seen } => return Ok((0, Some(PublishError::Fenced { seen }))),
-                Sent::Lost { cause, last } => {
-                    if let Some(error) = self.repair_first(cause, &last).await {
-                        return Ok((0, Some(error)));
+            // The first part finds out what the server knows, which is its script, too: others would be
+            // sent anew in another order.
+            let known = if accepting {
+                ACCEPT.to_owned()
+            } else {
+                self.known()
+            };
+            let alone = matches!(known.as_str(), "" | ACCEPT) && there == 0;
+            let most = if alone { 1 } else { PARTS };
+            while let Some(turn) = turn.as_mut()
+                && parts.len() < most
+                && !rest.is_empty()
+            {
+                let (messages, others) = rest.split_at(first_batch(rest).len());
+                rest = others;
+                let PartName {
+                    number,
+                    name,
+                    before,
+                } = turn.next_part();
+                let part = Part {
+                    messages,
+                    known: known.clone(),
+                    before,
+                    name,
+                };
+
+                let mut sent = Box::pin(send(link, &self.config, &self.keys, part));
+                // It is on its way once it has been asked for, and nothing comes between.
+                let answer = poll_immediate(&mut sent).await;
+                parts.push_back((number, messages.len(), sent, answer));
+            }
+            if rest.is_empty()
+                && !(alone && !parts.is_empty())
+                && let Some(turn) = turn.take()
+            {
+                turn.complete();
+            }
+            let Some((number, count, sent, answer)) = parts.pop_front() else {
+                return (there, None);
+            };
+            let answer = match answer {
+                Some(answer) => answer,
+                None => sent.await,
+            };
+            let (fit, stop) = self.hear(number, count, answer).await;
+            there += fit;
+            match stop {
+                None => {}
+                Some(Stop::Again) => {
+                    // What followed it was refused as well.
+                    parts.clear();
+                    (accepting, rest) = (true, &messages[there..]);
+                    match &mut turn {
+                        Some(turn) => turn.follow_nothing(),
+                        None => turn = Some(call.turn_again().await),
                     }
                 }
-                Sent::Foreign { last } => {
-                    let stream = self.config.stream.clone();
-                    return Ok((0, Some(hindered(Hindrance::Foreign { stream, last }))));
-                }
-                Sent::Reused { sequence } => {
-                    let origin = self.config.origin.clone();
-                    return Ok((0, Some(hindered(Hindrance::Reused { origin, sequence }))));
-                }
+                Some(stop) => return (there, Some(stop)),
             }
-            ACCEPT.clone_into(&mut known);
         }
     }
 
-    /// Repairs what may be lost; `None` where a batch need not wait for that.
-    async fn repair_first(&self, cause: Cause, last: &str) -> Option<PublishError> {
+    /// What the answer to a part of `count` messages means for them.
+    async fn hear(
+        &self,
+        part: PartNumber,
+        count: usize,
+        answer: Result<Sent, Fault>,
+    ) -> (usize, Option<Stop>) {
         let stream = self.config.stream.clone();
-        match self.repair(cause, last).await {
-            Ok(0) => None,
-            Ok(replayed) => {
-                self.learn(ACCEPT.to_owned());
-                // The lease of this batch went to the replay: it is claimed anew, behind it.
-                Some(PublishError::Unavailable {
-                    retry_after: Some(AFTER_REPLAY),
-                    source: Hindrance::Replaying { stream, replayed }.into(),
-                })
+        let refusal = match answer {
+            Err(fault) => return (0, Some(Stop::Failed(fault))),
+            Ok(Sent::Done { fit, last }) => {
+                self.learn(part, last);
+                let full = (fit < count).then(|| Stop::Refused(self.full()));
+                return (fit, full);
             }
-            Err(error) => {
-                let error = error.into();
-                Some(hindered(Hindrance::NotReplayed { stream, error }))
+            Ok(Sent::Lost { cause, last }) => {
+                let error = self.repair_first(part, cause, &last).await;
+                return (0, Some(error.map_or(Stop::Again, Stop::Refused)));
             }
-        }
-    }
-
-    /// Replays what may be lost; how many messages, none where there is nothing to wait for.
-    async fn repair(&self, cause: Cause, last: &str) -> Result<u64> {
-        let replayed = match &self.replay {
-            Some(replay) => replay.replay(&replay_behind(&self.config, last)).await?,
-            None => 0,
+            Ok(Sent::Stale { seen }) => PublishError::Fenced { seen },
+            Ok(Sent::Apart) => hindered(Hindrance::Apart { stream }),
+            Ok(Sent::Foreign { last }) => hindered(Hindrance::Foreign { stream, last }),
+            Ok(Sent::Reused { sequence }) => {
+                let origin = self.config.origin.clone();
+                hindered(Hindrance::Reused { origin, sequence })
+            }
         };
-        let (server, stream) = (self.store.address(), &self.config.stream);
-        // Once, however often the outbox had to be asked.
-        if cause == Cause::Lost {
-            self.losses.fetch_add(1, Relaxed);
-            let known = self.known();
-            tracing::error!(
-                server,
-                stream,
-                known,
-                found = last,
-                "the server has lost entries that it had acknowledged"
-            );
-        }
-        if replayed > 0 {
-            tracing::warn!(
-                server,
-                stream,
-                ?cause,
-                replayed,
-                "published again after a loss"
-            );
-            // What was published before, the server knew once.
-            self.losses
-                .fetch_add(u64::from(cause == Cause::Unmarked), Relaxed);
-        }
-        Ok(replayed)
+        (0, Some(Stop::Refused(refusal)))
     }
 
     fn full(&self) -> PublishError {
@@ -249,7 +263,7 @@ impl RedisPublisher {
     }
 }
 
-fn hindered(hindrance: Hindrance) -> PublishError {
+pub(super) fn hindered(hindrance: Hindrance) -> PublishError {
     PublishError::unavailable(hindrance)
 }
 
@@ -285,25 +299,22 @@ impl Publisher for RedisPublisher {
         Ordering::Commit
     }
 
+    fn pipeline_depth(&self) -> usize {
+        DEPTH
+    }
+
     async fn publish(&self, messages: &[Message]) -> Vec<Result<(), PublishError>> {
-        let _turn = self.turn.lock().await;
+        let (there, stop) = self.send(messages).await;
+        let left = messages.len() - there;
         let mut answers = Vec::with_capacity(messages.len());
-        while answers.len() < messages.len() {
-            let rest = &messages[answers.len()..];
-            let left = rest.len();
-            match self.send(first_batch(rest)).await {
-                Ok((fit, None)) => answers.extend((0..fit).map(|_| Ok(()))),
-                Ok((fit, Some(error))) => {
-                    answers.extend((0..fit).map(|_| Ok(())));
-                    answers.extend(not_sent(error, left - fit));
-                    break;
-                }
-                Err(fault) => {
-                    let failed = Failed::new("publish", self.store.address(), fault);
-                    answers.extend(unavailable(failed, left));
-                    break;
-                }
+        answers.extend((0..there).map(|_| Ok(())));
+        match stop {
+            Some(Stop::Refused(error)) => answers.extend(not_sent(error, left)),
+            Some(Stop::Failed(fault)) => {
+                let failed = Failed::new("publish", self.store.address(), fault);
+                answers.extend(unavailable(failed, left));
             }
+            Some(Stop::Again) | None => {}
         }
         answers
     }

@@ -46,19 +46,36 @@ pub(super) enum Sent {
     Foreign { last: String },
     /// A place in the outbox was given to a second message.
     Reused { sequence: u64 },
+    /// The part before is not there whole.
+    Apart,
 }
 
-/// Sends `messages` by one script; `known` is the last entry that the caller knows of.
+/// What goes into one script.
+#[derive(Debug)]
+pub(super) struct Part<'a> {
+    pub(super) messages: &'a [Message],
+    /// The last entry that the caller knows of.
+    pub(super) known: String,
+    /// What the part is called that must be there whole before this one; empty where none must.
+    pub(super) before: String,
+    /// What this one is called.
+    pub(super) name: String,
+}
+
+/// Sends a part by one script.
 pub(super) async fn send(
     link: &Link,
     config: &RedisPublisherConfig,
     keys: &StreamKeys,
-    (messages, known): (&[Message], &str),
+    part: Part<'_>,
 ) -> Result<Sent, Fault> {
+    let messages = part.messages;
     let epoch = messages.iter().map(|message| message.epoch.0).min();
     let mut args = vec![
         Arg::from(epoch.unwrap_or_default().to_string()),
-        Arg::from(known),
+        Arg::from(part.known),
+        Arg::from(part.before),
+        Arg::from(part.name),
         number(config.high_water),
     ];
     let window = config.dedup_window;
@@ -83,7 +100,11 @@ pub(super) async fn send(
 /// Asks, as [`send`] would, what has become of what is there, and sends nothing.
 pub(super) async fn look(link: &Link, keys: &StreamKeys, known: &str) -> Result<Sent, Fault> {
     // Who sends nothing need not be the newest.
-    let args = vec![Arg::from(u64::MAX.to_string()), Arg::from(known)];
+    let args = vec![
+        Arg::from(u64::MAX.to_string()),
+        Arg::from(known),
+        Arg::from(""),
+    ];
     let keys = [keys.stream.as_str(), &keys.origin];
     read(link.run(&LOSSES, &keys, args).await?)
 }
@@ -140,6 +161,7 @@ fn read(reply: Reply) -> Result<Sent, Fault> {
         "reused" => Sent::Reused {
             sequence: next()?.number()?.unsigned_abs(),
         },
+        "apart" => Sent::Apart,
         _ => {
             return Err(Fault::Reply {
                 wanted: "an answer of the script",

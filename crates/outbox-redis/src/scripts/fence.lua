@@ -3,10 +3,11 @@
 --
 -- KEYS  stream, the origin's mark
 -- ARGV  epoch, the last entry that the caller knows of (empty where it knows nothing; 0-0 where it
---       accepts what is there)
+--       accepts what is there), the part of a batch that must be there whole before this one (empty
+--       where none must)
 local call = redis.call
 local stream, origin = KEYS[1], KEYS[2]
-local epoch, known = ARGV[1], ARGV[2]
+local epoch, known, before = ARGV[1], ARGV[2], ARGV[3]
 
 local function major(id)
     return tonumber(id:match('^%d+'))
@@ -22,9 +23,12 @@ local function is_before(a, b)
     return as < bs
 end
 
-local mark = call('HMGET', origin, 'epoch', 'last', 'run', 'newest', 'added')
+local mark = call('HMGET', origin, 'epoch', 'last', 'run', 'newest', 'added', 'part')
 if mark[1] and tonumber(mark[1]) > tonumber(epoch) then
     return {'stale', mark[1]}
+end
+if before ~= '' and mark[6] ~= before then
+    return {'apart'}
 end
 
 local length, generated, added = call('XLEN', stream), '0-0', 0

@@ -1,10 +1,11 @@
 -- Adds messages that were not added within the deduplication window.
 --
 -- KEYS  ..., what the keys of known ids begin with
--- ARGV  ..., high-water mark, half of the window in microseconds, then the id of each message, then
---       the frame of each
-local high_water, half = tonumber(ARGV[3]), tonumber(ARGV[4])
-local count = (#ARGV - 4) / 2
+-- ARGV  ..., what this part is called, high-water mark, half of the window in microseconds, then the
+--       id of each message, then the frame of each
+local SETTINGS = 6
+local high_water, half = tonumber(ARGV[5]), tonumber(ARGV[6])
+local count = (#ARGV - SETTINGS) / 2
 
 local time = call('TIME')
 local current = half_of(time[1] * 1000000 + time[2], half)
@@ -14,7 +15,7 @@ if behind then
 end
 
 local room = math.max(high_water - length, 0)
-local ids, again = {unpack(ARGV, 5, 4 + count)}, nil
+local ids, again = {unpack(ARGV, SETTINGS + 1, SETTINGS + count)}, nil
 meet_seen(KEYS[3], current, ids, function(place)
     again = again or {}
     again[place] = true
@@ -22,7 +23,7 @@ end)
 
 local fit, last = 0, marked
 local function add(i)
-    last = call('XADD', stream, '*', 'm', ARGV[4 + count + i])
+    last = call('XADD', stream, '*', 'm', ARGV[SETTINGS + count + i])
     added = added + 1
 end
 local plain, met = not again and room >= count, {}
@@ -57,5 +58,6 @@ end
 if #new > 0 then
     remember(KEYS[3], current, half, new, 0)
 end
-call('HSET', origin, 'epoch', epoch, 'last', last, 'run', run, 'added', added)
+call('HSET', origin, 'epoch', epoch, 'last', last, 'run', run, 'added', added,
+    'part', fit == count and ARGV[4] or '')
 return {'ok', fit, last}

@@ -2,12 +2,17 @@
 -- bit a place, so that a message that comes late is told from one that comes again.
 --
 -- KEYS  ..., what the keys of the bits begin with
--- ARGV  ..., high-water mark, lifetime of the bits in ms, times of creation packed as doubles, the
---       newest of them, 1 where each place follows the one before it, then place and body of each
---       message
-local PLACES = 65536
-local high_water, lifetime, created = tonumber(ARGV[3]), ARGV[4], ARGV[5]
-local count = (#ARGV - 7) / 2
+-- ARGV  ..., what this part is called, high-water mark, lifetime of the bits in ms, times of creation
+--       packed as doubles, the newest of them, 1 where each place follows the one before it, then
+--       place and body of each message
+local PLACES, SETTINGS = 65536, 9
+local high_water, lifetime, created = tonumber(ARGV[5]), ARGV[6], ARGV[7]
+local args = ARGV
+local count = (#args - SETTINGS) / 2
+
+local function place_of(i)
+    return args[SETTINGS - 1 + 2 * i]
+end
 
 -- Whoever loses the stream alone begins with bits under another name; the old ones end by themselves.
 local life = tonumber(call('HGET', origin, 'life') or '0')
@@ -63,15 +68,15 @@ end
 local top, newest = major(marked), tonumber(mark[4] or '0')
 local again = {}
 -- Most often they follow each other, behind all that there are.
-local first = tonumber(ARGV[8])
-local in_a_row = first and ARGV[7] == '1' and first > top
+local first = tonumber(place_of(1))
+local in_a_row = first and ARGV[9] == '1' and first > top
 for i = 1, in_a_row and 0 or count do
-    local place = tonumber(ARGV[6 + 2 * i])
+    local place = tonumber(place_of(i))
     if place <= top then
         local key, bit = chunk_of(place)
         if call('GETBIT', key, bit) == 1 then
             if struct.unpack('<d', created, i * 8 - 7) > newest then
-                return {'reused', ARGV[6 + 2 * i]}
+                return {'reused', place_of(i)}
             end
             again[i] = true
         end
@@ -80,19 +85,19 @@ end
 
 local room, fit, last = high_water - length, 0, marked
 if count > 0 and room > 0 then
-    try_writes(tonumber(ARGV[8]))
+    try_writes(first)
 end
 local from, to
 local plain = in_a_row and room >= count
 if plain then
-    for i = 1, count do
-        last = call('XADD', stream, ARGV[6 + 2 * i] .. '-0', 'm', ARGV[7 + 2 * i])
+    for at = SETTINGS + 1, #args, 2 do
+        last = call('XADD', stream, args[at] .. '-0', 'm', args[at + 1])
     end
     from, to = first, first + count - 1
     fit, added = count, added + count
 end
 for i = 1, plain and 0 or count do
-    local text = ARGV[6 + 2 * i]
+    local text = place_of(i)
     local place = tonumber(text)
     if not again[i] and place <= top and to then
         -- It may be in the batch twice.
@@ -106,7 +111,7 @@ for i = 1, plain and 0 or count do
         local id = text .. '-0'
         -- One that comes late goes behind what overtook it.
         if place <= top then id = string.format('%.0f-*', top) end
-        last = call('XADD', stream, id, 'm', ARGV[7 + 2 * i])
+        last = call('XADD', stream, id, 'm', args[SETTINGS + 2 * i])
         added = added + 1
         top = math.max(top, place)
         room = room - 1
@@ -120,7 +125,8 @@ for i = 1, plain and 0 or count do
     fit = i
 end
 if to then note(from, to) end
-newest = string.format('%.0f', math.max(newest, tonumber(ARGV[6])))
-call('HSET', origin, 'epoch', epoch, 'last', last, 'run', run, 'newest', newest, 'added', added)
+newest = string.format('%.0f', math.max(newest, tonumber(ARGV[8])))
+call('HSET', origin, 'epoch', epoch, 'last', last, 'run', run, 'newest', newest, 'added', added,
+    'part', fit == count and ARGV[4] or '')
 if behind then call('HSET', origin, 'life', life) end
 return {'ok', fit, last}

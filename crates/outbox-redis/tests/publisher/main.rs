@@ -2,6 +2,7 @@
 //! lose what they had acknowledged.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod chain;
 mod loss;
 mod scene;
 mod sending;

@@ -35,7 +35,12 @@ impl Engine<'_> {
         } = call;
         let lane = self.lanes.get(&destination);
         let until = lane.and_then(|lane| Some((lane.closed_until(now)?, lane.waits_as_told(now))));
-        let put_back = until.map_or(Outcome::Release, |until| self.untried(until, now));
+        let mut put_back = until.map_or(Outcome::Release, |until| self.untried(until, now));
+        if let (Some((until, _)), true, Answer::Broken(_)) = (until, trial, &answer) {
+            // This message may be what breaks the calls: the next trial is made with another.
+            let until = until + self.relay.config.breaker.reset_timeout;
+            put_back = Outcome::Hold { until };
+        }
         let court = Court {
             config: &self.relay.config,
             entropy: &self.relay.entropy,
@@ -81,8 +86,7 @@ impl Engine<'_> {
                     problem,
                     "publish call broke"
                 );
-                lane.shrink(call.messages.len());
-                lane.breaker().failed(now);
+                lane.broke(call.messages.len(), call.started, now);
                 return;
             }
         };

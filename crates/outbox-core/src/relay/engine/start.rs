@@ -82,15 +82,22 @@ impl Engine<'_> {
             return;
         }
         let ordering = self.relay.publisher.ordering();
-        let concurrency = self.relay.config.concurrency;
+        let calls = (
+            self.relay.config.concurrency,
+            self.relay.publisher.pipeline_depth(),
+        );
         for name in names {
             self.put_back_where_closed(&name, now);
             while let Some(batch) = self
                 .lanes
                 .get_mut(&name)
-                .and_then(|lane| lane.next_batch(now, ordering, concurrency))
+                .and_then(|lane| lane.next_batch(now, ordering, calls))
             {
                 self.start_call(name.clone(), batch, now);
+                if self.ended.is_some() {
+                    // Nothing follows a call before its answer is heard.
+                    return;
+                }
             }
         }
     }
@@ -151,7 +158,12 @@ impl Engine<'_> {
                 answer,
             })
         };
-        self.work.push(call.instrument(span).boxed());
+        // Asked at once, so that calls reach their publisher in the order in which they are made.
+        let mut call = call.instrument(span).boxed();
+        match (&mut call).now_or_never() {
+            Some(event) => self.ended = Some(event),
+            None => self.work.push(call),
+        }
     }
 
     fn start_settling(&mut self, now: Timestamp) {

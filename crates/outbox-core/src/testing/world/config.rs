@@ -103,6 +103,8 @@ pub struct Scenario {
     pub mirrored: bool,
     /// Permits of the workers' limiter in each second; no limiter where `None`.
     pub limit: Option<u32>,
+    /// Whether publishers take a call that relies on the one under way.
+    pub relying: bool,
 }
 
 impl Scenario {
@@ -134,6 +136,7 @@ impl Scenario {
             destinations: draw.one_of(&[1, 1, 3]),
             mirrored: draw.below(4) == 0,
             limit: draw.one_of(&[None, None, Some(20)]),
+            relying: draw.below(2) == 0,
         }
     }
 }

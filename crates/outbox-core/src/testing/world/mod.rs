@@ -42,6 +42,7 @@ mod process;
 mod produce;
 mod publisher;
 mod queue;
+mod relying;
 mod run;
 mod step;
 mod sweep;

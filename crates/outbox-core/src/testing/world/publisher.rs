@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 
 use super::ledger::Ledger;
 use super::queue::SimQueue;
+use super::relying::Relying;
 use super::trouble::{Outages, Trouble};
 use crate::error::{PublishError, Result};
 use crate::id::{Entropy, MessageId};
@@ -28,6 +29,7 @@ pub(super) fn topic(number: u64) -> String {
 pub(super) struct Ways {
     doors: Vec<Arc<Door>>,
     mirror: Option<Arc<Mirror>>,
+    relying: bool,
     log: Arc<SimLog>,
     ledger: Arc<Ledger>,
     trouble: Arc<Trouble>,
@@ -57,6 +59,7 @@ impl Ways {
         Self {
             doors: doors.collect(),
             mirror: config.mirrored.then_some(()).map(mirror),
+            relying: config.relying,
             log: Arc::new(SimLog {
                 inner: Arc::default(),
                 trouble: Arc::clone(trouble),
@@ -86,11 +89,16 @@ impl Ways {
                 Arc::new(router)
             }
         };
-        Ok(Arc::new(SimPublisher {
+        let publisher = Arc::new(SimPublisher {
             inner,
             ledger: Arc::clone(&self.ledger),
             trouble: Arc::clone(&self.trouble),
-        }))
+        });
+        Ok(if self.relying {
+            Arc::new(Relying::new(publisher))
+        } else {
+            publisher
+        })
     }
 
     /// The way through a door, and to the mirror where there is one.
@@ -198,7 +206,7 @@ impl Publisher for Door {
     }
 }
 
-fn away(messages: &[Message]) -> Vec<Result<(), PublishError>> {
+pub(super) fn away(messages: &[Message]) -> Vec<Result<(), PublishError>> {
     let away = messages.iter().map(|_| PublishError::unavailable("away"));
     away.map(Err).collect()
 }
