@@ -30,12 +30,15 @@ enum Fate {
     Hung,
 }
 
+/// What becomes of a call with these messages and this number, from 0 on.
+type Plan = dyn Fn(&[Message], usize) -> Fate + Send + Sync;
+
 /// A destination that takes a call while its last one is under way, knows again what it has, and
 /// takes nothing behind what it has not.
 struct Line {
     ordering: Ordering,
     depth: usize,
-    fate: Box<dyn Fn(&[Message], usize) -> Fate + Send + Sync>,
+    fate: Box<Plan>,
     /// Whether the last call that came to its turn was taken whole.
     whole: tokio::sync::Mutex<bool>,
     calls: AtomicUsize,
@@ -53,7 +56,6 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Line {
-    /// `fate` is given the messages of a call and its number, from 0 on.
     fn new(fate: impl Fn(&[Message], usize) -> Fate + Send + Sync + 'static) -> Self {
         Self {
             ordering: Ordering::PerKey,

@@ -4,18 +4,20 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use futures_util::future::poll_immediate;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, poll_immediate};
 use outbox_core::PublishError;
 use outbox_core::error::{BoxError, Result};
 use outbox_core::message::Message;
 use outbox_core::ports::{Publisher, Replay};
 use outbox_core::status::Ordering;
 
-use super::chain::{Chain, PartName, PartNumber};
+use super::chain::{Chain, PartName, PartNumber, Turn};
 use super::config::RedisPublisherConfig;
 use super::send::{Part, Sent, StreamKeys, send};
 use crate::batch::first_batch;
 use crate::error::{Failed, Fault, unavailable};
+use crate::link::Link;
 use crate::store::RedisStore;
 
 /// What accepts whatever the server has.
@@ -64,6 +66,81 @@ struct Known {
     entry: String,
     /// The part that it was told with: answers may be heard in another order than they came in.
     part: PartNumber,
+}
+
+/// A batch on its way.
+struct Sending<'a> {
+    publisher: &'a RedisPublisher,
+    link: &'a Link,
+    /// Until everything is sent.
+    turn: Option<Turn<'a>>,
+    /// What is not sent yet.
+    rest: &'a [Message],
+    under_way: VecDeque<UnderWay<'a>>,
+    /// How many messages are there.
+    there: usize,
+    /// Whether whatever the server has is accepted.
+    accepting: bool,
+}
+
+/// A part that was sent.
+struct UnderWay<'a> {
+    number: PartNumber,
+    /// How many messages are in it.
+    count: usize,
+    sent: BoxFuture<'a, Result<Sent, Fault>>,
+    /// What came as soon as it was sent.
+    answer: Option<Result<Sent, Fault>>,
+}
+
+impl Sending<'_> {
+    /// Sends as many parts as may be under way, and ends the turn with the last one.
+    async fn send_parts(&mut self) {
+        let publisher = self.publisher;
+        let known = if self.accepting {
+            ACCEPT.to_owned()
+        } else {
+            publisher.known()
+        };
+        // The first part finds out what the server knows, which is its script, too: others would be
+        // sent anew in another order.
+        let alone = self.there == 0 && matches!(known.as_str(), "" | ACCEPT);
+        let most = if alone { 1 } else { PARTS };
+        while let Some(turn) = &mut self.turn
+            && self.under_way.len() < most
+            && !self.rest.is_empty()
+        {
+            let (messages, others) = self.rest.split_at(first_batch(self.rest).len());
+            self.rest = others;
+            let PartName {
+                number,
+                name,
+                before,
+            } = turn.next_part();
+            let part = Part {
+                messages,
+                known: known.clone(),
+                before,
+                name,
+            };
+            let mut sent = send(self.link, &publisher.config, &publisher.keys, part).boxed();
+            // It is on its way once it has been asked for, and nothing comes between.
+            let answer = poll_immediate(&mut sent).await;
+            self.under_way.push_back(UnderWay {
+                number,
+                count: messages.len(),
+                sent,
+                answer,
+            });
+        }
+        let waits = alone && !self.under_way.is_empty();
+        if self.rest.is_empty()
+            && !waits
+            && let Some(turn) = self.turn.take()
+        {
+            turn.complete();
+        }
+    }
 }
 
 /// Why a batch was not sent to its end.
@@ -158,69 +235,39 @@ impl RedisPublisher {
             Err(error) => return (0, Some(Stop::Failed(error))),
         };
         let call = self.chain.begin();
-        let mut turn = Some(call.turn().await);
-        let (mut accepting, mut parts) = (false, VecDeque::new());
-        let (mut there, mut rest) = (0, messages);
+        let mut sending = Sending {
+            publisher: self,
+            link,
+            turn: Some(call.turn().await),
+            rest: messages,
+            under_way: VecDeque::new(),
+            there: 0,
+            accepting: false,
+        };
         loop {
-            // The first part finds out what the server knows, which is its script, too: others would be
-            // sent anew in another order.
-            let known = if accepting {
-                ACCEPT.to_owned()
-            } else {
-                self.known()
+            sending.send_parts().await;
+            let Some(part) = sending.under_way.pop_front() else {
+                return (sending.there, None);
             };
-            let alone = matches!(known.as_str(), "" | ACCEPT) && there == 0;
-            let most = if alone { 1 } else { PARTS };
-            while let Some(turn) = turn.as_mut()
-                && parts.len() < most
-                && !rest.is_empty()
-            {
-                let (messages, others) = rest.split_at(first_batch(rest).len());
-                rest = others;
-                let PartName {
-                    number,
-                    name,
-                    before,
-                } = turn.next_part();
-                let part = Part {
-                    messages,
-                    known: known.clone(),
-                    before,
-                    name,
-                };
-
-                let mut sent = Box::pin(send(link, &self.config, &self.keys, part));
-                // It is on its way once it has been asked for, and nothing comes between.
-                let answer = poll_immediate(&mut sent).await;
-                parts.push_back((number, messages.len(), sent, answer));
-            }
-            if rest.is_empty()
-                && !(alone && !parts.is_empty())
-                && let Some(turn) = turn.take()
-            {
-                turn.complete();
-            }
-            let Some((number, count, sent, answer)) = parts.pop_front() else {
-                return (there, None);
-            };
-            let answer = match answer {
+            let answer = match part.answer {
                 Some(answer) => answer,
-                None => sent.await,
+                None => part.sent.await,
             };
-            let (fit, stop) = self.hear(number, count, answer).await;
-            there += fit;
+            let (fit, stop) = self.hear(part.number, part.count, answer).await;
+            sending.there += fit;
             match stop {
                 None => {}
                 Some(Stop::Again) => {
                     // What followed it was refused as well.
-                    parts.clear();
-                    (accepting, rest) = (true, &messages[there..]);
-                    match &mut turn {
+                    sending.under_way.clear();
+                    sending.rest = messages.get(sending.there..).unwrap_or_default();
+                    sending.accepting = true;
+                    match &mut sending.turn {
                         Some(turn) => turn.follow_nothing(),
-                        None => turn = Some(call.turn_again().await),
+                        None => sending.turn = Some(call.turn_again().await),
                     }
                 }
-                Some(stop) => return (there, Some(stop)),
+                Some(stop) => return (sending.there, Some(stop)),
             }
         }
     }
