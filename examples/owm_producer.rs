@@ -150,8 +150,8 @@ impl Cron {
     /// Makes what was sent and is kept ready again; a queue that knows it adds nothing.
     async fn replay(&self) -> Result<(), Failure> {
         let everything = ReplayRequest::of_all(ReplayFrom::Sequence(Sequence(0)));
-        let replayed = self.outbox.replay(&everything).await?;
-        eprintln!("{} tasks are sent again", grouped(replayed));
+        let report = self.outbox.replay(&everything).await?;
+        eprintln!("{} tasks are sent again", grouped(report.replayed));
         Ok(())
     }
 

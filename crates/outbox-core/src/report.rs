@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::delivery::{Leased, Unreadable};
 use crate::id::{MessageId, WorkerId};
+use crate::lease::Epoch;
 use crate::message::{Kind, Message};
 use crate::time::Timestamp;
 
@@ -63,6 +64,16 @@ pub struct SettleReport {
     pub settled: u64,
     /// The places, in the request, of those that did not, because their lease was lost.
     pub lost: Vec<usize>,
+}
+
+/// What a replay made ready again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplayReport {
+    /// How many messages.
+    pub replayed: u64,
+    /// Where there are any: what was claimed before has an epoch below this one, and what is claimed
+    /// from now on has none below it.
+    pub epoch: Epoch,
 }
 
 /// The state of an outbox.

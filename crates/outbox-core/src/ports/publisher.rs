@@ -57,7 +57,7 @@ pub trait Publisher: Send + Sync {
     /// default: the relay waits for each. A publisher that answers more, and keeps the order of keys,
     /// takes nothing of a call unless all of the calls that were begun before it, and are still under
     /// way, is taken; the rest is answered [`PublishError::Unavailable`]. The relay makes use of it only
-    /// for full batches, and as long as the destination is well.
+    /// where its `concurrency` is 1, for full batches, and as long as the destination is well.
     fn pipeline_depth(&self) -> usize {
         1
     }

@@ -2,6 +2,7 @@ use async_trait::async_trait;
 
 use crate::error::Result;
 use crate::lease::Sequence;
+use crate::report::ReplayReport;
 use crate::time::Timestamp;
 
 /// Asks an outbox to publish again what it has published.
@@ -57,9 +58,9 @@ impl ReplayRequest {
 /// A dropped call may have replayed a part, and holds up relays for up to 10 s; repeat it.
 #[async_trait]
 pub trait Replay: Send + Sync {
-    /// Makes published messages ready again; answers how many.
+    /// Makes published messages ready again; answers how many, and which epoch they begin with.
     ///
     /// # Errors
     /// [`crate::OutboxError::Backend`] where the store failed: a part may be replayed; repeat it.
-    async fn replay(&self, request: &ReplayRequest) -> Result<u64>;
+    async fn replay(&self, request: &ReplayRequest) -> Result<ReplayReport>;
 }

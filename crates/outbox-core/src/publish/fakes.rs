@@ -122,6 +122,10 @@ impl Publisher for Sink {
         self.ordering
     }
 
+    fn pipeline_depth(&self) -> usize {
+        3
+    }
+
     async fn publish(&self, messages: &[Message]) -> Vec<Answer> {
         *self.calls.lock().unwrap() += 1;
         let mut held = HeldKeys::default();

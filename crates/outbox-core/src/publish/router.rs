@@ -81,12 +81,19 @@ impl Publisher for TopicRouter {
         routed.fold(default, Ordering::min)
     }
 
+    /// The least of those that it routes to; 1 where two of them may have a destination of the same
+    /// name, since neither knows what is under way at the other.
     fn pipeline_depth(&self) -> usize {
-        let routed = self
-            .routes
-            .values()
-            .map(|publisher| publisher.pipeline_depth());
-        routed.fold(self.default.pipeline_depth(), usize::min)
+        let mut names = HashMap::new();
+        let mut depth = self.default.pipeline_depth();
+        for publisher in self.routes.values().chain([&self.default]) {
+            let known = names.insert(publisher.name(), publisher);
+            if publisher.routes() || known.is_some_and(|known| !Arc::ptr_eq(known, publisher)) {
+                return 1;
+            }
+            depth = depth.min(publisher.pipeline_depth());
+        }
+        depth
     }
 
     fn rooms(&self) -> Vec<(String, Wake)> {
@@ -203,5 +210,22 @@ mod tests {
         assert_eq!(router(&sink).ordering(), Ordering::PerKey);
         let router = router(&sink).otherwise(unordered);
         assert_eq!(router.ordering(), Ordering::None);
+    }
+
+    #[test]
+    fn calls_rely_on_each_other_only_where_one_publisher_has_all_of_them() {
+        let depth = |names: [&str; 3]| {
+            let [orders, bills, rest] = names.map(|name| Sink::new(name) as Arc<dyn Publisher>);
+            let router = TopicRouter::new("router").route("orders", orders);
+            let router = router.route("bills", bills).otherwise(rest);
+            router.pipeline_depth()
+        };
+        assert_eq!(depth(["a", "b", "c"]), 3);
+        assert_eq!(depth(["a", "b", "a"]), 1);
+        let shared = Sink::new("a") as Arc<dyn Publisher>;
+        let router = || TopicRouter::new("router").otherwise(Arc::clone(&shared));
+        assert_eq!(router().route("x", Arc::clone(&shared)).pipeline_depth(), 3);
+        let nested = router().route("x", Arc::new(router()));
+        assert_eq!(nested.pipeline_depth(), 1);
     }
 }

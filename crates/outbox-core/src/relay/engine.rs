@@ -143,6 +143,8 @@ struct Call {
     destination: String,
     messages: Vec<Message>,
     held: Vec<Held>,
+    /// Which call of its lane it was.
+    number: u64,
     trial: bool,
     started: Timestamp,
     answer: Answer,

@@ -26,14 +26,18 @@ pub(super) struct Lane {
     ceiling: usize,
     /// When a call began or came back last.
     moved_at: Timestamp,
-    /// When a failure was counted last.
-    broke_at: Option<Timestamp>,
+    /// The number of the next call.
+    next_call: u64,
+    /// The first call that counts as another failure than the last one.
+    counts_from: u64,
 }
 
 /// One call to a publisher: messages, and beside each what is needed to settle it.
 pub(super) struct Batch {
     pub(super) messages: Vec<Message>,
     pub(super) held: Vec<Held>,
+    /// Which call of its lane this is.
+    pub(super) number: u64,
     /// Whether this is a breaker's trial.
     pub(super) trial: bool,
 }
@@ -46,7 +50,7 @@ pub(super) struct Held {
 }
 
 impl Batch {
-    fn of(leased: Vec<Leased>, trial: bool) -> Self {
+    fn of(leased: Vec<Leased>, number: u64, trial: bool) -> Self {
         let (held, messages) = leased
             .into_iter()
             .map(|l| {
@@ -62,6 +66,7 @@ impl Batch {
         Self {
             messages,
             held,
+            number,
             trial,
         }
     }
@@ -77,7 +82,8 @@ impl Lane {
             limit: ceiling,
             ceiling,
             moved_at: Timestamp::EPOCH,
-            broke_at: None,
+            next_call: 0,
+            counts_from: 0,
         }
     }
 
@@ -128,8 +134,8 @@ impl Lane {
         if self.queue.is_empty() {
             return None;
         }
-        let may_call = self.calls < concurrency || self.may_rely(ordering, depth);
-        if !may_call {
+        let relies = concurrency == 1 && self.may_rely(ordering, depth);
+        if self.calls >= concurrency && !relies {
             return None;
         }
         let trial = match self.breaker.permit(now) {
@@ -148,7 +154,9 @@ impl Lane {
         }
         self.calls += 1;
         self.moved_at = now;
-        Some(Batch::of(leased, trial))
+        let number = self.next_call;
+        self.next_call += 1;
+        Some(Batch::of(leased, number, trial))
     }
 
     /// Whether a call may be made that relies on those under way. Only a full batch of a lane that was
@@ -213,12 +221,13 @@ impl Lane {
         }
     }
 
-    /// A call of `sent` messages hung or died: the next ones are much smaller, so that one message
-    /// that causes it is soon alone. Calls that were under way at once and broke are one failure.
-    pub(super) fn broke(&mut self, sent: usize, started: Timestamp, now: Timestamp) {
+    /// Call number `call`, of `sent` messages, hung or died: the next ones are much smaller, so that
+    /// one message that causes it is soon alone. Of calls that rely on each other one hangs behind the
+    /// other: they are one failure.
+    pub(super) fn broke(&mut self, call: u64, sent: usize, concurrency: usize, now: Timestamp) {
         self.limit = (sent / 8).max(1);
-        if self.broke_at.is_none_or(|last| last <= started) {
-            self.broke_at = Some(now);
+        if concurrency > 1 || call >= self.counts_from {
+            self.counts_from = self.next_call;
             self.breaker.failed(now);
         }
     }

@@ -9,7 +9,7 @@ use outbox_core::lease::Sequence;
 use outbox_core::memory::{MemoryOutbox, MemoryOutboxConfig};
 use outbox_core::message::{Limits, NewMessage};
 use outbox_core::ports::{Outbox, Replay, ReplayFrom, ReplayRequest, TransactionalOutbox};
-use outbox_core::report::AppendReport;
+use outbox_core::report::{AppendReport, ReplayReport};
 use outbox_core::testing::{
     OpenTransaction, OutboxCapabilities, OutboxHarness, OutboxSetup, OutboxStore, TransactionOn,
 };
@@ -116,9 +116,9 @@ struct BrokenReplay(MemoryOutbox, Fault);
 
 #[async_trait]
 impl Replay for BrokenReplay {
-    async fn replay(&self, request: &ReplayRequest) -> Result<u64> {
+    async fn replay(&self, request: &ReplayRequest) -> Result<ReplayReport> {
         match self.1 {
-            Fault::ReplaysNothing => Ok(0),
+            Fault::ReplaysNothing => Ok(ReplayReport::default()),
             Fault::ReplaysWhateverIsKept => {
                 let all = ReplayRequest::of_all(ReplayFrom::Sequence(Sequence(0)));
                 self.0.replay(&all).await

@@ -98,6 +98,33 @@ async fn a_black_hole_of_an_hour_quarantines_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn calls_that_hang_beside_each_other_open_the_breaker_at_once() {
+    let world = World::new(14);
+    let mut sink = Sink::healthy();
+    sink.latency = Box::new(|_| 100_000 * SECOND);
+    let sink = Arc::new(sink);
+    world
+        .append(&(0..8_000).map(text).collect::<Vec<_>>())
+        .await;
+    let config = RelayConfig {
+        concurrency: 8,
+        ..RelayConfig::default()
+    };
+    let relay = world.relay(&sink, config);
+    let shutdown = Shutdown::new();
+    let operator = async {
+        tokio::time::sleep(600 * SECOND).await;
+        let calls = sink.calls.lock().unwrap().clone();
+        let trials = calls.iter().filter(|size| **size == 1).count();
+        // Eight, and one more for each of the four that broke before the breaker opened.
+        assert_eq!(calls.len() - trials, 12, "{calls:?}");
+        shutdown.trigger();
+    };
+    let (report, ()) = tokio::join!(relay.run(&shutdown), operator);
+    assert_eq!(report.unwrap().tally.retried, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_that_hangs_the_publisher_is_found_and_quarantined_alone() {
     let world = World::new(10);
     let mut sink = Sink::healthy();

@@ -150,16 +150,21 @@ fn config() -> RelayConfig {
 
 /// Publishes what there is; the attempt numbers that were handed out.
 async fn drain(world: &World, line: &Arc<Line>) -> Vec<u32> {
-    drain_slowly(world, line, 0).await
+    drain_as(world, line, 0, config()).await
 }
 
 /// As [`drain`], with claims whose answers are on their way for some milliseconds.
-async fn drain_slowly(world: &World, line: &Arc<Line>, claims_take: u64) -> Vec<u32> {
+async fn drain_as(
+    world: &World,
+    line: &Arc<Line>,
+    claims_take: u64,
+    config: RelayConfig,
+) -> Vec<u32> {
     let outbox = Spy::new(world.outbox.clone());
     let attempts = outbox.attempts.clone();
     outbox.claims_take.store(claims_take, SeqCst);
     let publisher: Arc<dyn Publisher> = Arc::clone(line) as _;
-    let relay = Relay::new(Arc::new(outbox), publisher, config())
+    let relay = Relay::new(Arc::new(outbox), publisher, config)
         .unwrap()
         .driven_by(Arc::clone(&world.clock), world.entropy.clone());
     let drained = relay.flush().await.unwrap();
@@ -173,12 +178,13 @@ fn of_one_key(count: usize) -> Vec<NewMessage> {
 
 #[tokio::test(start_paused = true)]
 async fn as_many_calls_are_under_way_as_a_publisher_takes() {
-    for (depth, ordering, most) in [
-        (1, Ordering::PerKey, 1),
-        (2, Ordering::PerKey, 2),
-        (2, Ordering::Commit, 2),
-        (3, Ordering::Commit, 3),
-        (2, Ordering::None, 1),
+    for (depth, ordering, concurrency, most) in [
+        (1, Ordering::PerKey, 1, 1),
+        (2, Ordering::PerKey, 1, 2),
+        (2, Ordering::Commit, 1, 2),
+        (3, Ordering::Commit, 1, 3),
+        (2, Ordering::None, 1, 1),
+        (3, Ordering::Commit, 2, 2),
     ] {
         let world = World::new(1);
         let mut line = Line::new(|_, _| Fate::Taken);
@@ -186,10 +192,14 @@ async fn as_many_calls_are_under_way_as_a_publisher_takes() {
         let line = Arc::new(line);
         let messages: Vec<_> = (0..2_000).map(|n| keyed(&format!("{n}"), n)).collect();
         world.append(&messages).await;
-        drain(&world, &line).await;
-        assert_eq!(line.texts(), numbers(0..2_000), "{depth} {ordering:?}");
-        let seen = line.most_under_way.load(SeqCst);
-        assert_eq!(seen, most, "{depth} {ordering:?}");
+        let config = RelayConfig {
+            concurrency,
+            ..config()
+        };
+        drain_as(&world, &line, 0, config).await;
+        let case = format!("{depth} {ordering:?} {concurrency}");
+        assert_eq!(line.texts(), numbers(0..2_000), "{case}");
+        assert_eq!(line.most_under_way.load(SeqCst), most, "{case}");
     }
 }
 
@@ -234,7 +244,7 @@ async fn a_key_keeps_its_order_where_a_call_fails_as_soon_as_it_is_made() {
         tokio::time::sleep(Duration::from_millis(7)).await;
         world.append(others).await;
     };
-    tokio::join!(drain_slowly(&world, &line, 5), later);
+    tokio::join!(drain_as(&world, &line, 5, config()), later);
     assert_eq!(line.texts(), numbers(0..1_000));
 }
 

@@ -1,6 +1,6 @@
 //! Which part of a batch must be there before which.
 
-use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
 
 use outbox_core::id::Entropy;
 use tokio::sync::{Mutex, MutexGuard};
@@ -18,6 +18,8 @@ pub(super) struct Chain {
     /// Held by who sends: the number of the last part. The next one may follow it.
     turn: Mutex<PartNumber>,
     under_way: AtomicUsize,
+    /// How many calls ended before they had a turn.
+    left: AtomicU64,
 }
 
 /// A call, until it comes back or is dropped.
@@ -25,6 +27,9 @@ pub(super) struct Call<'a> {
     chain: &'a Chain,
     /// Whether others were under way when it began.
     follows: bool,
+    /// How many had left when it began.
+    left: u64,
+    had_turn: bool,
 }
 
 /// The right to send parts, one behind the other. Where it ends before they are all sent, nothing
@@ -33,6 +38,8 @@ pub(super) struct Turn<'a> {
     chain: &'a Chain,
     last: MutexGuard<'a, PartNumber>,
     follows: bool,
+    /// Whether what it sends was sent before.
+    again: bool,
     complete: bool,
 }
 
@@ -50,15 +57,19 @@ impl Chain {
             nonce: Entropy::from_system().next_u64(),
             turn: Mutex::default(),
             under_way: AtomicUsize::new(0),
+            left: AtomicU64::new(0),
         }
     }
 
     /// Begins a call, which follows those that are under way.
     pub(super) fn begin(&self) -> Call<'_> {
+        let left = self.left.load(Acquire);
         let follows = self.under_way.fetch_add(1, AcqRel) > 0;
         Call {
             chain: self,
             follows,
+            left,
+            had_turn: false,
         }
     }
 
@@ -75,23 +86,30 @@ impl Chain {
 }
 
 impl<'a> Call<'a> {
-    pub(super) async fn turn(&self) -> Turn<'a> {
-        self.turn_behind(self.follows).await
+    pub(super) async fn turn(&mut self) -> Turn<'a> {
+        let mut turn = self.wait_for_turn(false).await;
+        if self.follows && self.chain.left.load(Acquire) != self.left {
+            // One that left without a turn was before it: it follows a part that nobody has sent.
+            *turn.last += 1;
+        }
+        turn
     }
 
     /// A turn for what is sent again. It follows nothing; whatever follows its first try is refused
-    /// as that was.
-    pub(super) async fn turn_again(&self) -> Turn<'a> {
-        self.turn_behind(false).await
+    /// as that was, and so is what follows this one, which may have been behind the first.
+    pub(super) async fn turn_again(&mut self) -> Turn<'a> {
+        self.wait_for_turn(true).await
     }
 
-    async fn turn_behind(&self, follows: bool) -> Turn<'a> {
+    async fn wait_for_turn(&mut self, again: bool) -> Turn<'a> {
         // Whoever asks first is first, however long this task has been running.
         let last = tokio::task::unconstrained(self.chain.turn.lock()).await;
+        self.had_turn = true;
         Turn {
             chain: self.chain,
             last,
-            follows,
+            follows: self.follows && !again,
+            again,
             complete: false,
         }
     }
@@ -99,6 +117,9 @@ impl<'a> Call<'a> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
+        if !self.had_turn {
+            self.chain.left.fetch_add(1, AcqRel);
+        }
         self.chain.under_way.fetch_sub(1, AcqRel);
     }
 }
@@ -125,7 +146,7 @@ impl Turn<'_> {
 
     /// Everything is sent.
     pub(super) fn complete(mut self) {
-        self.complete = true;
+        self.complete = !self.again;
     }
 }
 
@@ -151,14 +172,14 @@ mod tests {
     #[tokio::test]
     async fn a_call_follows_what_is_under_way_and_nothing_else() {
         let chain = Chain::new();
-        let first = chain.begin();
+        let mut first = chain.begin();
         let mut turn = first.turn().await;
         let (one, none) = part(&mut turn);
         assert_eq!(none, "");
         let (two, before) = part(&mut turn);
         assert_eq!(before, one);
         turn.complete();
-        let second = chain.begin();
+        let mut second = chain.begin();
         drop(first);
         let mut turn = second.turn().await;
         assert_eq!(part(&mut turn).1, two);
@@ -171,13 +192,43 @@ mod tests {
     #[tokio::test]
     async fn nothing_follows_a_call_that_has_not_sent_everything() {
         let chain = Chain::new();
-        let (first, second) = (chain.begin(), chain.begin());
+        let (mut first, mut second) = (chain.begin(), chain.begin());
         let mut turn = first.turn().await;
         let (sent, _) = part(&mut turn);
         drop(turn);
         let (_, before) = part(&mut second.turn().await);
         assert!(!before.is_empty() && before != sent, "{before}");
         assert_eq!(part(&mut first.turn_again().await).1, "");
+    }
+
+    #[tokio::test]
+    async fn nothing_follows_a_call_that_left_while_it_waited() {
+        let chain = Chain::new();
+        let mut first = chain.begin();
+        let mut turn = first.turn().await;
+        let (sent, _) = part(&mut turn);
+        let (second, mut third) = (chain.begin(), chain.begin());
+        drop(second);
+        turn.complete();
+        let (_, before) = part(&mut third.turn().await);
+        assert!(!before.is_empty() && before != sent, "{before}");
+        // Who begins later follows the third, and nothing that is missing.
+        let mut fourth = chain.begin();
+        assert!(!part(&mut fourth.turn().await).1.is_empty());
+    }
+
+    #[tokio::test]
+    async fn nothing_follows_what_was_sent_again() {
+        let chain = Chain::new();
+        let mut first = chain.begin();
+        first.turn().await.complete();
+        // It is refused as the first try was, and under way until that is heard.
+        let _second = chain.begin();
+        let mut turn = first.turn_again().await;
+        let (again, _) = part(&mut turn);
+        turn.complete();
+        let (_, before) = part(&mut chain.begin().turn().await);
+        assert!(!before.is_empty() && before != again, "{before}");
     }
 
     #[tokio::test]

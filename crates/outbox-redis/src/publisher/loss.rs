@@ -6,7 +6,9 @@ use std::time::Duration;
 use outbox_core::PublishError;
 use outbox_core::error::Result;
 use outbox_core::lease::Sequence;
+use outbox_core::message::Message;
 use outbox_core::ports::{ReplayFrom, ReplayRequest};
+use outbox_core::report::ReplayReport;
 use outbox_core::time::Timestamp;
 
 use super::chain::PartNumber;
@@ -80,6 +82,21 @@ impl RedisPublisher {
         Ok(replayed)
     }
 
+    /// Why `messages` are not to be sent where some of them were claimed before others were replayed,
+    /// which go first.
+    pub(super) fn behind_a_replay(&self, messages: &[Message]) -> Option<PublishError> {
+        let first = self.first_epoch.load(Relaxed);
+        let is_old = messages.iter().any(|message| message.epoch.0 < first);
+        is_old.then(|| PublishError::Unavailable {
+            retry_after: Some(AFTER_REPLAY),
+            source: Hindrance::Outdated {
+                stream: self.config.stream.clone(),
+                first,
+            }
+            .into(),
+        })
+    }
+
     /// Repairs what may be lost; `None` where a batch need not wait for that.
     pub(super) async fn repair_first(
         &self,
@@ -107,10 +124,11 @@ impl RedisPublisher {
 
     /// Replays what may be lost; how many messages, none where there is nothing to wait for.
     async fn repair(&self, cause: Cause, last: &str) -> Result<u64> {
-        let replayed = match &self.replay {
+        let report = match &self.replay {
             Some(replay) => replay.replay(&replay_behind(&self.config, last)).await?,
-            None => 0,
+            None => ReplayReport::default(),
         };
+        let replayed = report.replayed;
         let (server, stream) = (self.store.address(), &self.config.stream);
         // Once, however often the outbox had to be asked.
         if cause == Cause::Lost {
@@ -125,6 +143,7 @@ impl RedisPublisher {
             );
         }
         if replayed > 0 {
+            self.first_epoch.fetch_max(report.epoch.0, Relaxed);
             tracing::warn!(
                 server,
                 stream,

@@ -56,6 +56,8 @@ pub struct RedisPublisher {
     pub(super) keys: StreamKeys,
     pub(super) replay: Option<Arc<dyn Replay>>,
     known: Mutex<Known>,
+    /// What was claimed under an epoch below this one was claimed before a replay.
+    pub(super) first_epoch: AtomicU64,
     pub(super) losses: AtomicU64,
     pub(super) chain: Chain,
 }
@@ -104,7 +106,7 @@ impl Sending<'_> {
         };
         // The first part finds out what the server knows, which is its script, too: others would be
         // sent anew in another order.
-        let alone = self.there == 0 && matches!(known.as_str(), "" | ACCEPT);
+        let alone = matches!(known.as_str(), "" | ACCEPT);
         let most = if alone { 1 } else { PARTS };
         while let Some(turn) = &mut self.turn
             && self.under_way.len() < most
@@ -158,6 +160,11 @@ pub(super) enum Hindrance {
     Apart { stream: String },
     #[error("stream {stream} is full: it holds its {high_water} entries")]
     Full { stream: String, high_water: u64 },
+    #[error(
+        "messages for stream {stream} were claimed before epoch {first}: what is published again goes \
+         first"
+    )]
+    Outdated { stream: String, first: u64 },
     #[error("stream {stream} has lost entries; {replayed} messages are published again first")]
     Replaying { stream: String, replayed: u64 },
     #[error("stream {stream} has lost entries, and they cannot be published again: {error}")]
@@ -195,6 +202,7 @@ impl RedisPublisher {
             config,
             replay: None,
             known: Mutex::default(),
+            first_epoch: AtomicU64::new(0),
             losses: AtomicU64::new(0),
             chain: Chain::new(),
         })
@@ -234,11 +242,15 @@ impl RedisPublisher {
             Ok(link) => link,
             Err(error) => return (0, Some(Stop::Failed(error))),
         };
-        let call = self.chain.begin();
+        let mut call = self.chain.begin();
+        let turn = call.turn().await;
+        if let Some(error) = self.behind_a_replay(messages) {
+            return (0, Some(Stop::Refused(error)));
+        }
         let mut sending = Sending {
             publisher: self,
             link,
-            turn: Some(call.turn().await),
+            turn: Some(turn),
             rest: messages,
             under_way: VecDeque::new(),
             there: 0,
@@ -256,7 +268,7 @@ impl RedisPublisher {
             let (fit, stop) = self.hear(part.number, part.count, answer).await;
             sending.there += fit;
             match stop {
-                None => {}
+                None => sending.accepting = false,
                 Some(Stop::Again) => {
                     // What followed it was refused as well.
                     sending.under_way.clear();

@@ -5,7 +5,9 @@ use outbox_core::time::Timestamp;
 use outbox_redis::EntryIds;
 use outbox_redis_harness::{DURABLE, RedisServer};
 
-use crate::scene::{BOTH, Scene, Tested, answers, append, assert_whole, messages, outbox, relay};
+use crate::scene::{
+    BOTH, Scene, Tested, answers, append, assert_whole, message, messages, outbox, relay,
+};
 
 /// Each message's place once, in order of the first time that it is there.
 fn distinct(places: Vec<u64>) -> Vec<u64> {
@@ -242,6 +244,29 @@ async fn a_loss_is_found_while_there_is_nothing_to_send() -> Tested {
             assert_whole(&scene, 600).await?;
             assert_eq!(finder.losses(), 1, "{ids:?}");
         }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_claimed_before_a_replay_does_not_go_before_it() -> Tested {
+    for ids in BOTH {
+        let server = RedisServer::start(&[]).await?;
+        let scene = Scene::on(&server, ids);
+        let outbox = outbox();
+        let publisher = Arc::new(scene.publisher().await?.replaying(outbox.clone()));
+        append(&outbox, 5).await?;
+        relay(&outbox, &publisher).await?;
+        let sent = scene.entries().await?;
+        let epoch = sent.iter().map(|(_, message)| message.epoch.0).max();
+        server.wire().await?.command(&["FLUSHALL"]).await?;
+        assert_eq!(publisher.find_losses().await?, 5);
+        // A relay has it in its hands, and does not know yet that it has lost its lease.
+        let old = [message(6, epoch.unwrap_or_default())];
+        assert_eq!(answers(&publisher, &old).await, ["unavailable"], "{ids:?}");
+        assert_eq!(scene.sequences().await?, [] as [u64; 0]);
+        relay(&outbox, &publisher).await?;
+        assert_whole(&scene, 5).await?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use outbox_core::message::NewMessage;
 use outbox_core::ports::{
     ClaimRequest, Outbox, Replay, ReplayRequest, Settlement, TransactionalOutbox,
 };
-use outbox_core::report::{AppendReport, ClaimReport, OutboxStats, SettleReport};
+use outbox_core::report::{AppendReport, ClaimReport, OutboxStats, ReplayReport, SettleReport};
 use outbox_core::signal::Wake;
 use outbox_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
@@ -174,7 +174,7 @@ impl Outbox for SqliteOutbox {
 
 #[async_trait]
 impl Replay for SqliteOutbox {
-    async fn replay(&self, request: &ReplayRequest) -> Result<u64> {
+    async fn replay(&self, request: &ReplayRequest) -> Result<ReplayReport> {
         replay::replay(&self.store, request)
             .await
             .at(&self.store, "replay")

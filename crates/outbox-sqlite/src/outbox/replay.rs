@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use outbox_core::id::WorkerId;
+use outbox_core::lease::Epoch;
 use outbox_core::packed::body;
 use outbox_core::ports::{ReplayFrom, ReplayRequest};
+use outbox_core::report::ReplayReport;
 use sqlx::Row;
 
 use super::lease;
@@ -28,31 +30,36 @@ pub(super) const KEPT: &str = "SELECT seq, iif($4, body, NULL) FROM outbox_messa
 
 /// The epoch grows only where the lease is another's: everything that its holder knows is stale then.
 pub(super) const SEIZE: &str = "UPDATE outbox_lease SET epoch = epoch + (owner IS NOT $1), \
-    owner = $1, expires_at = $2 WHERE id = 1";
+    owner = $1, expires_at = $2 WHERE id = 1 RETURNING epoch";
 
 pub(super) const MAKE_READY: &str = "UPDATE outbox_messages SET state = 0, attempts = 0, \
     history = NULL, first_failed_at = NULL, settled_at = NULL \
     WHERE seq IN (SELECT value FROM json_each($1)) AND state = 3";
 
-/// Replays what `request` asks for; answers how many rows.
-pub(super) async fn replay(store: &SqliteStore, request: &ReplayRequest) -> Result<u64, Fault> {
+/// Replays what `request` asks for.
+pub(super) async fn replay(
+    store: &SqliteStore,
+    request: &ReplayRequest,
+) -> Result<ReplayReport, Fault> {
     let owner = WorkerId::new(&store.options().entropy);
     let (mut next, since) = beginning(store, request.from).await?;
-    let mut replayed = 0;
+    let mut report = ReplayReport::default();
     loop {
         let page = read(store, request, (next, since)).await?;
         if !page.wanted.is_empty() {
-            replayed += make_ready(store, owner, &page.wanted).await?;
+            let (ready, epoch) = make_ready(store, owner, &page.wanted).await?;
+            report.replayed += ready;
+            report.epoch = epoch;
         }
         match page.next {
             Some(seq) => next = seq,
             None => break,
         }
     }
-    if replayed > 0 {
+    if report.replayed > 0 {
         lease::release(store, store.outbox(), owner).await?;
     }
-    Ok(replayed)
+    Ok(report)
 }
 
 /// The first row that may be wanted, and the first moment.
@@ -114,14 +121,19 @@ fn is_of(topics: &[String], body: Vec<u8>) -> bool {
     body::read(&Bytes::from(body)).map_or(true, |message| topics.contains(&message.topic))
 }
 
-async fn make_ready(store: &SqliteStore, owner: WorkerId, rows: &[i64]) -> Result<u64, Fault> {
+/// How many rows are ready, and the epoch of the lease that was seized for that.
+async fn make_ready(
+    store: &SqliteStore,
+    owner: WorkerId,
+    rows: &[i64],
+) -> Result<(u64, Epoch), Fault> {
     let until = store.options().clock.now() + LEASE;
     let mut writer = store.writer().await?;
     writer.begin().await?;
-    sqlx::query(SEIZE)
+    let epoch: i64 = sqlx::query_scalar(SEIZE)
         .bind(owner.as_bytes().as_slice())
         .bind(until.as_micros())
-        .execute(writer.connection())
+        .fetch_one(writer.connection())
         .await?;
     let ready = sqlx::query(MAKE_READY)
         .bind(jsonb::integers(rows.iter().copied()))
@@ -130,5 +142,5 @@ async fn make_ready(store: &SqliteStore, owner: WorkerId, rows: &[i64]) -> Resul
         .rows_affected();
     writer.commit().await?;
     writer.finish();
-    Ok(ready)
+    Ok((ready, Epoch(epoch.unsigned_abs())))
 }

@@ -5,18 +5,19 @@ use super::state::{Kept, Lease, Row, State};
 use crate::error::Result;
 use crate::lease::{Epoch, Sequence};
 use crate::ports::{Replay, ReplayFrom, ReplayRequest};
+use crate::report::ReplayReport;
 
 #[async_trait]
 impl Replay for MemoryOutbox {
-    async fn replay(&self, request: &ReplayRequest) -> Result<u64> {
-        let replayed = self.state().replay(request);
-        self.wake_if(replayed > 0);
-        Ok(replayed)
+    async fn replay(&self, request: &ReplayRequest) -> Result<ReplayReport> {
+        let report = self.state().replay(request);
+        self.wake_if(report.replayed > 0);
+        Ok(report)
     }
 }
 
 impl State {
-    fn replay(&mut self, request: &ReplayRequest) -> u64 {
+    fn replay(&mut self, request: &ReplayRequest) -> ReplayReport {
         let kept = std::mem::take(&mut self.published);
         let (again, kept) = kept
             .into_iter()
@@ -24,7 +25,7 @@ impl State {
         self.published = kept;
         let again: std::collections::BTreeMap<Sequence, Kept> = again;
         if again.is_empty() {
-            return 0;
+            return ReplayReport::default();
         }
         // Whoever holds the lease has passed these places: it begins anew.
         self.lease = Lease {
@@ -35,7 +36,10 @@ impl State {
         for (sequence, kept) in again {
             self.rows.insert(sequence, Row::untried(kept.message, None));
         }
-        replayed
+        ReplayReport {
+            replayed,
+            epoch: self.lease.epoch,
+        }
     }
 }
 

@@ -29,6 +29,7 @@ impl Engine<'_> {
             destination,
             messages,
             held,
+            number: _,
             trial,
             started,
             answer,
@@ -86,7 +87,8 @@ impl Engine<'_> {
                     problem,
                     "publish call broke"
                 );
-                lane.broke(call.messages.len(), call.started, now);
+                let concurrency = self.relay.config.concurrency;
+                lane.broke(call.number, call.messages.len(), concurrency, now);
                 return;
             }
         };

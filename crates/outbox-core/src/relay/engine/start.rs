@@ -131,6 +131,7 @@ impl Engine<'_> {
         let Batch {
             messages,
             held,
+            number,
             trial,
         } = batch;
         let publisher = &self.relay.publisher;
@@ -153,6 +154,7 @@ impl Engine<'_> {
                 destination,
                 messages,
                 held,
+                number,
                 trial,
                 started: now,
                 answer,

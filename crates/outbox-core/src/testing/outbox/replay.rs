@@ -51,7 +51,7 @@ fn everything() -> ReplayRequest {
 
 async fn replay(scene: &Scene, request: &ReplayRequest) -> Result<u64, BoxError> {
     let replay = scene.store.open_replay().await?;
-    Ok(replay.replay(request).await?)
+    Ok(replay.replay(request).await?.replayed)
 }
 
 /// What can be claimed, in the order in which it is.
@@ -160,12 +160,18 @@ async fn who_holds_the_lease_loses_it_to_a_replay(harness: &dyn OutboxHarness) -
     scene.append(&messages(["a", "b"])).await?;
     let taken = scene.relay.take(2, START).await?;
     scene.relay.publish(&taken[..1], START).await?;
-    assert_eq!(replay(&scene, &everything()).await?, 1);
+    let replaying = scene.store.open_replay().await?;
+    let report = replaying.replay(&everything()).await?;
+    assert_eq!(report.replayed, 1);
+    let epoch = |leased: &Leased| leased.message.epoch;
+    assert!(epoch(&taken[0]) < report.epoch, "{report:?}");
     let late = scene.relay.settle(&taken[1..], &Outcome::Published, START);
     assert_eq!(late.await?.lost, [0]);
     // Nobody has to wait for a lease to end.
     let other = scene.relay(2).await?;
-    assert_eq!(other.take(10, START).await?.len(), 2);
+    let again = other.take(10, START).await?;
+    assert_eq!(again.len(), 2);
+    assert!(again.iter().map(epoch).all(|epoch| epoch >= report.epoch));
     Ok(())
 }
 
