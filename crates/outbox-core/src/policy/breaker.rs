@@ -75,6 +75,8 @@ pub enum Permission {
 pub struct Breaker {
     config: BreakerConfig,
     state: BreakerState,
+    /// When it opened, or let a trial pass.
+    since: Timestamp,
     failures: u32,
     opened_in_a_row: u32,
     /// Whether the destination itself named the time that the breaker is open for.
@@ -91,6 +93,7 @@ impl Breaker {
         Self {
             config,
             state: BreakerState::Closed,
+            since: Timestamp::EPOCH,
             failures: 0,
             opened_in_a_row: 0,
             named: false,
@@ -105,18 +108,34 @@ impl Breaker {
 
     /// Asks for permission to call at `now`. Whoever is granted it tells the outcome.
     pub fn permit(&mut self, now: Timestamp) -> Permission {
-        match self.state {
-            BreakerState::Closed => Permission::Granted,
-            BreakerState::Open { until } | BreakerState::HalfOpen { until } if now < until => {
-                Permission::Denied { until }
-            }
-            BreakerState::Open { .. } | BreakerState::HalfOpen { .. } => {
-                self.state = BreakerState::HalfOpen {
-                    until: now + self.open_time(),
-                };
-                Permission::Trial
-            }
+        if self.state == BreakerState::Closed {
+            return Permission::Granted;
         }
+        if let Some(until) = self.closed_until(now) {
+            return Permission::Denied { until };
+        }
+        let until = now + self.open_time();
+        self.state = BreakerState::HalfOpen { until };
+        self.since = now;
+        Permission::Trial
+    }
+
+    /// Until when no call passes, where none does at `now`. A clock that was set back does not tell how
+    /// long ago the breaker opened: where that is still to come, a trial may pass.
+    #[must_use]
+    pub fn closed_until(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.state {
+            BreakerState::Open { until } | BreakerState::HalfOpen { until }
+                if self.since <= now && now < until =>
+            {
+                Some(until)
+            }
+            _ => None,
+        }
+    }
+
+    fn is_open(&self, now: Timestamp) -> bool {
+        matches!(self.state, BreakerState::Open { .. }) && self.closed_until(now).is_some()
     }
 
     /// A call succeeded.
@@ -140,12 +159,12 @@ impl Breaker {
     /// it named none, as after a failed trial; one that is open already stays as it is then, since
     /// the call was made before.
     pub fn unavailable(&mut self, now: Timestamp, retry_after: Option<Duration>) {
-        let open = matches!(self.state, BreakerState::Open { until } if now < until);
         match retry_after {
-            None if open => {}
+            None if self.is_open(now) => {}
             Some(wait) => {
                 let until = now + wait.max(SHORTEST);
                 self.state = BreakerState::Open { until };
+                self.since = now;
                 self.named = true;
             }
             None => self.open(now),
@@ -155,7 +174,7 @@ impl Breaker {
     /// Whether the breaker is open at `now` for a time that the destination named.
     #[must_use]
     pub fn waits_as_told(&self, now: Timestamp) -> bool {
-        self.named && matches!(self.state, BreakerState::Open { until } if now < until)
+        self.named && self.is_open(now)
     }
 
     /// The destination says at `now` that it may take something again: where it had named the time
@@ -173,6 +192,7 @@ impl Breaker {
         self.named = false;
         let until = now + self.open_time();
         self.state = BreakerState::Open { until };
+        self.since = now;
     }
 
     fn open_time(&self) -> Duration {
@@ -225,6 +245,22 @@ mod tests {
         assert!(matches!(breaker.permit(at(1)), Permission::Denied { .. }));
         breaker.succeeded();
         assert_eq!(breaker.permit(at(1)), Permission::Granted);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_keep_it_open() {
+        let mut breaker = breaker(1);
+        breaker.failed(at(3_600));
+        assert!(matches!(
+            breaker.permit(at(3_600)),
+            Permission::Denied { .. }
+        ));
+        assert_eq!(breaker.permit(at(0)), Permission::Trial);
+        assert_eq!(breaker.permit(at(0)), Permission::Denied { until: at(1) });
+        breaker.failed(at(0));
+        assert_eq!(breaker.permit(at(1)), Permission::Denied { until: at(2) });
+        breaker.unavailable(at(3_600), Some(SECOND));
+        assert!(breaker.waits_as_told(at(3_600)) && !breaker.waits_as_told(at(0)));
     }
 
     #[test]

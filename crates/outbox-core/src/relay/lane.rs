@@ -106,12 +106,7 @@ impl Lane {
 
     /// When the destination may be tried again, where it may not be now.
     pub(super) fn closed_until(&self, now: Timestamp) -> Option<Timestamp> {
-        match self.breaker.state() {
-            BreakerState::Open { until } | BreakerState::HalfOpen { until } if now < until => {
-                Some(until)
-            }
-            _ => None,
-        }
+        self.breaker.closed_until(now)
     }
 
     /// Whether a trial is to be made before anything else is sent.
