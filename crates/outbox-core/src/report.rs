@@ -71,8 +71,8 @@ pub struct SettleReport {
 pub struct ReplayReport {
     /// How many messages.
     pub replayed: u64,
-    /// Where there are any: what was claimed before has an epoch below this one, and what is claimed
-    /// from now on has none below it.
+    /// What has an epoch below this one was claimed before the last replay that found anything, and
+    /// what is claimed from now on has none below it.
     pub epoch: Epoch,
 }
 

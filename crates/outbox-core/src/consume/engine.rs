@@ -87,6 +87,8 @@ struct Busy {
 }
 
 struct Timers {
+    /// When they were looked at last.
+    read: Timestamp,
     /// When deliveries of dead workers are looked for next.
     recover: Timestamp,
     /// When everything held is extended next.
@@ -131,6 +133,7 @@ impl<'a> Engine<'a> {
             settling: Vec::new(),
             suspects_settling: Suspects::NONE,
             timers: Timers {
+                read: now,
                 recover: now,
                 heartbeat: now + worker.config.lease / 3,
                 closed: None,

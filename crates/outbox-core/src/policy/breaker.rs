@@ -121,12 +121,13 @@ impl Breaker {
     }
 
     /// Until when no call passes, where none does at `now`. A clock that was set back does not tell how
-    /// long ago the breaker opened: where that is still to come, a trial may pass.
+    /// long ago the breaker opened: where that is still to come by more than `reset_timeout`, a trial
+    /// may pass.
     #[must_use]
     pub fn closed_until(&self, now: Timestamp) -> Option<Timestamp> {
         match self.state {
             BreakerState::Open { until } | BreakerState::HalfOpen { until }
-                if self.since <= now && now < until =>
+                if self.since <= now + self.config.reset_timeout && now < until =>
             {
                 Some(until)
             }

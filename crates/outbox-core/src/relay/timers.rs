@@ -7,6 +7,8 @@ use super::RelayConfig;
 
 /// When the relay has to look up although nothing happened.
 pub(super) struct Timers {
+    /// When they were looked at last.
+    read: Timestamp,
     /// A due time, or the end of another relay's lease.
     pub(super) due: Option<Timestamp>,
     /// The next claim that nothing asks for.
@@ -26,6 +28,7 @@ pub(super) struct Timers {
 impl Timers {
     pub(super) fn new(now: Timestamp, config: &RelayConfig) -> Self {
         Self {
+            read: now,
             due: None,
             poll: now + config.safety_poll,
             purge: now + config.purge_interval,
@@ -34,6 +37,19 @@ impl Timers {
             give_back: None,
             rest: Pause::default(),
         }
+    }
+
+    /// Has everything looked at that waits for a moment, where the clock was set back since the last
+    /// time: nobody knows how far away such a moment is.
+    pub(super) fn read(&mut self, now: Timestamp) {
+        if now < self.read {
+            self.poll = now;
+            self.purge = now;
+            self.heartbeat = self.heartbeat.map(|_| now);
+            self.not_extended_before = now;
+            self.give_back = None;
+        }
+        self.read = now;
     }
 
     /// Notes that messages were claimed, where there were none before, under a lease that ends at

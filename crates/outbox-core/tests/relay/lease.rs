@@ -1,4 +1,5 @@
 use crate::fixture::SECOND;
+use crate::fixture::SetBack;
 use crate::fixture::Sink;
 use crate::fixture::World;
 use crate::fixture::keyed;
@@ -349,4 +350,30 @@ async fn a_store_that_cannot_extend_the_lease_is_not_asked_without_end() {
     assert_eq!(slow.texts(), ["0"], "nothing is sent without a lease");
     let asked = extended.load(SeqCst);
     assert!((10..40).contains(&asked), "{asked} times in 5 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_extended_although_the_clock_is_set_back() {
+    let world = World::new(24);
+    world.append(&[text(0)]).await;
+    let outbox = Spy::new(world.outbox.clone());
+    let extended = Arc::clone(&outbox.extended);
+    let mut slow = Sink::healthy();
+    slow.latency = Box::new(|_| 9 * SECOND);
+    let slow = Arc::new(slow);
+    let relay = Relay::new(Arc::new(outbox), slow, RelayConfig::default()).unwrap();
+    let clock = SetBack::new(&world.clock);
+    let relay = relay.driven_by(clock.clone(), world.entropy.clone());
+    let shutdown = Shutdown::new();
+    let trouble = async {
+        tokio::time::sleep(SECOND * 5 / 2).await;
+        let before = extended.load(SeqCst);
+        clock.seconds.store(3_600, SeqCst);
+        tokio::time::sleep(5 * SECOND).await;
+        let after = extended.load(SeqCst);
+        assert!(after >= before + 4, "{before} and {after}");
+        shutdown.trigger();
+    };
+    let (report, ()) = tokio::join!(relay.run(&shutdown), trouble);
+    report.unwrap();
 }

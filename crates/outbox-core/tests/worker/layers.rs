@@ -1,4 +1,5 @@
 use crate::fixture::SECOND;
+use crate::fixture::SetBack;
 use crate::fixture::text;
 use crate::stage::Recorder;
 use crate::stage::Stage;
@@ -55,6 +56,47 @@ async fn rate_limited_deliveries_wait_and_cost_no_attempt() {
     );
     let attempts = recorder.0.attempts.lock().unwrap();
     assert!(attempts.values().all(|attempts| *attempts == [1]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_keeps_no_breaker_open() {
+    let stage = Stage::new(12);
+    let down = Arc::new(AtomicBool::new(true));
+    let away = Arc::clone(&down);
+    let recorder = Recorder::new(Duration::ZERO, move |_| match away.load(SeqCst) {
+        true => Err(HandlerError::retry("down")),
+        false => Ok(()),
+    });
+    let breaker = BreakerConfig {
+        max_failures: 1,
+        ..BreakerConfig::default()
+    };
+    let config = ConsumerConfig {
+        breaker: Some(breaker),
+        ..ConsumerConfig::default()
+    };
+    let worker = stage.worker(
+        Consumer::new(recorder.clone(), config),
+        WorkerConfig::default(),
+    );
+    let clock = SetBack::new(&stage.world.clock);
+    let worker = worker.driven_by(clock.clone(), stage.world.entropy.clone());
+    let shutdown = Shutdown::new();
+    let trouble = async {
+        // The second is given back, because the first has opened the breaker.
+        for n in 0..2 {
+            stage.enqueue(&[text(n)]).await;
+            tokio::time::sleep(SECOND / 10).await;
+        }
+        clock.seconds.store(3_600, SeqCst);
+        down.store(false, SeqCst);
+        stage.enqueue(&[text(2)]).await;
+        tokio::time::sleep(60 * SECOND).await;
+        assert!(recorder.handled().contains(&"2".to_owned()));
+        shutdown.trigger();
+    };
+    let (report, ()) = tokio::join!(worker.run(&shutdown), trouble);
+    report.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

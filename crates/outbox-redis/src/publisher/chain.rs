@@ -1,5 +1,6 @@
 //! Which part of a batch must be there before which.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
 
 use outbox_core::id::Entropy;
@@ -29,6 +30,12 @@ pub(super) struct Call<'a> {
     follows: bool,
     /// How many had left when it began.
     left: u64,
+    had_turn: bool,
+}
+
+/// A call that waits for its turn.
+struct Waiting<'a> {
+    left: &'a AtomicU64,
     had_turn: bool,
 }
 
@@ -102,8 +109,15 @@ impl<'a> Call<'a> {
     }
 
     async fn wait_for_turn(&mut self, again: bool) -> Turn<'a> {
+        let mut lock = pin!(self.chain.turn.lock());
+        // Dropped before the lock is, so that whoever has it next knows.
+        let mut waiting = Waiting {
+            left: &self.chain.left,
+            had_turn: self.had_turn,
+        };
         // Whoever asks first is first, however long this task has been running.
-        let last = tokio::task::unconstrained(self.chain.turn.lock()).await;
+        let last = tokio::task::unconstrained(lock.as_mut()).await;
+        waiting.had_turn = true;
         self.had_turn = true;
         Turn {
             chain: self.chain,
@@ -117,10 +131,15 @@ impl<'a> Call<'a> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        if !self.had_turn {
-            self.chain.left.fetch_add(1, AcqRel);
-        }
         self.chain.under_way.fetch_sub(1, AcqRel);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.had_turn {
+            self.left.fetch_add(1, AcqRel);
+        }
     }
 }
 
@@ -161,6 +180,8 @@ impl Drop for Turn<'_> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::poll_immediate;
+
     use super::*;
 
     /// The names of a part and of the one that it follows.
@@ -207,7 +228,8 @@ mod tests {
         let mut first = chain.begin();
         let mut turn = first.turn().await;
         let (sent, _) = part(&mut turn);
-        let (second, mut third) = (chain.begin(), chain.begin());
+        let (mut second, mut third) = (chain.begin(), chain.begin());
+        assert!(poll_immediate(second.turn()).await.is_none());
         drop(second);
         turn.complete();
         let (_, before) = part(&mut third.turn().await);

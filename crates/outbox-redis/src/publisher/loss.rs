@@ -128,6 +128,8 @@ impl RedisPublisher {
             Some(replay) => replay.replay(&replay_behind(&self.config, last)).await?,
             None => ReplayReport::default(),
         };
+        // Also where another one has replayed what was lost: its epoch counts as well.
+        self.first_epoch.fetch_max(report.epoch.0, Relaxed);
         let replayed = report.replayed;
         let (server, stream) = (self.store.address(), &self.config.stream);
         // Once, however often the outbox had to be asked.
@@ -143,7 +145,6 @@ impl RedisPublisher {
             );
         }
         if replayed > 0 {
-            self.first_epoch.fetch_max(report.epoch.0, Relaxed);
             tracing::warn!(
                 server,
                 stream,

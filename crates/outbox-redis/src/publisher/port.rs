@@ -39,7 +39,9 @@ const PARTS: usize = 2;
 /// is logged as an error and counted ([`RedisPublisher::losses`]); with
 /// [`RedisPublisher::replaying`], what is retained of it is published again. Batches stay in the order
 /// in which their calls were made, however many callers there are: a script takes nothing where the
-/// batch before it is on its way and does not arrive whole.
+/// batch before it is on its way and does not arrive whole. Whoever makes several calls at once, and is
+/// refused one, lets the others come back before he repeats it, as a relay does: what is begun meanwhile
+/// is refused with them.
 ///
 /// ```no_run
 /// # async fn example(outbox: std::sync::Arc<dyn outbox_core::ports::Replay>) -> outbox_core::Result<()> {
@@ -270,6 +272,9 @@ impl RedisPublisher {
             match stop {
                 None => sending.accepting = false,
                 Some(Stop::Again) => {
+                    if let Some(error) = self.behind_a_replay(messages) {
+                        return (sending.there, Some(Stop::Refused(error)));
+                    }
                     // What followed it was refused as well.
                     sending.under_way.clear();
                     sending.rest = messages.get(sending.there..).unwrap_or_default();

@@ -7,6 +7,10 @@ use outbox_redis_harness::RedisServer;
 
 use super::*;
 
+/// How long a Sentinel may take to make a primary that came back a replica. It asks such a server
+/// every ten seconds, and believes what it hears only the next time or the one after.
+const DEMOTION: Duration = Duration::from_secs(80);
+
 pub(crate) struct Group {
     pub(crate) primary: RedisServer,
     replica: RedisServer,
@@ -105,14 +109,14 @@ impl Group {
     /// A Sentinel that makes a server a replica ends all connections to it, which may be ours in
     /// the middle of its question.
     async fn is_followed(&self) -> Tested {
-        let mut until = Instant::now() + PATIENCE;
+        let mut until = Instant::now() + DEMOTION;
         loop {
             let role = is_replica(&self.primary).await;
             if matches!(role, Ok(true)) {
                 return Ok(());
             }
             if self.is_tilted().await? {
-                until = Instant::now() + PATIENCE;
+                until = Instant::now() + DEMOTION;
             }
             assert!(Instant::now() < until, "two primaries: {role:?}");
             sleep(Duration::from_millis(50)).await;

@@ -36,30 +36,66 @@ pub(super) const MAKE_READY: &str = "UPDATE outbox_messages SET state = 0, attem
     history = NULL, first_failed_at = NULL, settled_at = NULL \
     WHERE seq IN (SELECT value FROM json_each($1)) AND state = 3";
 
+/// What is ready again so far, under the lease of which epoch.
+#[derive(Default)]
+struct Ready {
+    rows: u64,
+    seized: Option<Epoch>,
+}
+
 /// Replays what `request` asks for.
 pub(super) async fn replay(
     store: &SqliteStore,
     request: &ReplayRequest,
 ) -> Result<ReplayReport, Fault> {
     let owner = WorkerId::new(&store.options().entropy);
+    let mut ready = Ready::default();
+    let ended = make_all_ready(store, request, owner, &mut ready).await;
+    if ready.seized.is_some() {
+        // Also where it failed halfway: nobody is to wait until this lease ends.
+        lease::release(store, store.outbox(), owner).await?;
+    }
+    ended?;
+    let epoch = match ready.seized {
+        Some(epoch) => epoch,
+        None => present_epoch(store).await?,
+    };
+    Ok(ReplayReport {
+        replayed: ready.rows,
+        epoch,
+    })
+}
+
+async fn make_all_ready(
+    store: &SqliteStore,
+    request: &ReplayRequest,
+    owner: WorkerId,
+    ready: &mut Ready,
+) -> Result<(), Fault> {
     let (mut next, since) = beginning(store, request.from).await?;
-    let mut report = ReplayReport::default();
     loop {
         let page = read(store, request, (next, since)).await?;
         if !page.wanted.is_empty() {
-            let (ready, epoch) = make_ready(store, owner, &page.wanted).await?;
-            report.replayed += ready;
-            report.epoch = epoch;
+            let (rows, epoch) = make_ready(store, owner, &page.wanted).await?;
+            ready.rows += rows;
+            ready.seized = Some(epoch);
         }
         match page.next {
             Some(seq) => next = seq,
-            None => break,
+            None if page.wanted.is_empty() => return Ok(()),
+            // What was settled until the lease was seized is there now.
+            None => {}
         }
     }
-    if report.replayed > 0 {
-        lease::release(store, store.outbox(), owner).await?;
-    }
-    Ok(report)
+}
+
+async fn present_epoch(store: &SqliteStore) -> Result<Epoch, Fault> {
+    let mut reader = store.reader().await?;
+    let epoch: i64 = sqlx::query_scalar("SELECT epoch FROM outbox_lease WHERE id = 1")
+        .fetch_one(reader.connection())
+        .await?;
+    reader.finish();
+    Ok(Epoch(epoch.unsigned_abs()))
 }
 
 /// The first row that may be wanted, and the first moment.

@@ -37,6 +37,13 @@ impl Engine<'_> {
     }
 
     fn read_timers(&mut self, now: Timestamp) {
+        if now < self.timers.read {
+            // The clock was set back: how far away a moment is that is to come, nobody knows.
+            self.timers.closed = None;
+            self.timers.recover = now;
+            self.timers.heartbeat = now;
+        }
+        self.timers.read = now;
         if self.timers.closed.is_some_and(|until| until <= now) {
             self.timers.closed = None;
         }

@@ -25,7 +25,10 @@ impl State {
         self.published = kept;
         let again: std::collections::BTreeMap<Sequence, Kept> = again;
         if again.is_empty() {
-            return ReplayReport::default();
+            return ReplayReport {
+                replayed: 0,
+                epoch: self.lease.epoch,
+            };
         }
         // Whoever holds the lease has passed these places: it begins anew.
         self.lease = Lease {

@@ -39,6 +39,7 @@ impl Engine<'_> {
     }
 
     fn read_timers(&mut self, now: Timestamp) {
+        self.timers.read(now);
         if self.timers.due.is_some_and(|due| due <= now) {
             self.timers.due = None;
             self.claim.wanted = true;

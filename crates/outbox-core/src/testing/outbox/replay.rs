@@ -40,6 +40,11 @@ pub(super) const CASES: &[OutboxCase] = &[
         ORDERED_REPLAY
     ),
     case!("4.2", a_replay_of_nothing_fences_nobody, REPLAY),
+    case!(
+        "4.2",
+        replays_beside_each_other_keep_the_lease_from_nobody,
+        REPLAY
+    ),
     case!("4.12", what_is_unsent_or_resting_is_not_replayed, REPLAY),
     case!("4.9", what_was_purged_is_not_replayed, REPLAY),
     case!("5.1", a_replay_wakes_the_relay, REPLAY),
@@ -193,8 +198,35 @@ async fn a_replay_of_nothing_fences_nobody(harness: &dyn OutboxHarness) -> CaseR
     let scene = Scene::keeping_published(harness).await?;
     scene.append(&messages(["a", "b"])).await?;
     let taken = scene.relay.take(2, START).await?;
-    assert_eq!(replay(&scene, &everything()).await?, 0);
+    let replaying = scene.store.open_replay().await?;
+    let report = replaying.replay(&everything()).await?;
+    assert_eq!(report.replayed, 0);
+    // Whoever asks later learns of an earlier replay by the epoch that it began.
+    assert_eq!(report.epoch, taken[0].message.epoch);
     scene.relay.publish(&taken, START).await
+}
+
+async fn replays_beside_each_other_keep_the_lease_from_nobody(
+    harness: &dyn OutboxHarness,
+) -> CaseResult {
+    let scene = Scene::keeping_published(harness).await?;
+    scene.append(&messages(["a", "b"])).await?;
+    scene.relay.drain(2, START).await?;
+    for number in 2..8 {
+        let (one, other) = (
+            scene.store.open_replay().await?,
+            scene.store.open_replay().await?,
+        );
+        let request = everything();
+        let (one, other) = tokio::join!(one.replay(&request), other.replay(&request));
+        assert_eq!(one?.replayed + other?.replayed, 2);
+        // Nobody has to wait for a lease to end.
+        let relay = scene.relay(number).await?;
+        let taken = relay.take(10, START).await?;
+        assert_eq!(taken.len(), 2, "the lease is held");
+        relay.publish(&taken, START).await?;
+    }
+    Ok(())
 }
 
 async fn what_is_unsent_or_resting_is_not_replayed(harness: &dyn OutboxHarness) -> CaseResult {
