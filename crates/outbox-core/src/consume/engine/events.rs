@@ -103,7 +103,7 @@ impl Engine<'_> {
             self.timers.heartbeat = now + self.worker.config.lease / 3;
         }
         let mut news = report.deliveries;
-        news.retain(|delivery| how == Taken::Dequeued || !self.renew(&delivery.receipt));
+        news.retain(|delivery| how == Taken::Dequeued || !self.renew(delivery));
         self.take_in(news, now);
         if self.stopping.is_some() {
             self.report.released += self.ready.len() as u64;
@@ -129,16 +129,20 @@ impl Engine<'_> {
     }
 
     /// An entry that was lost comes back while this worker still has it: what it has goes on, under
-    /// the new receipt. Whether that is so.
-    fn renew(&mut self, receipt: &Receipt) -> bool {
+    /// the new receipt. Whether that is so. What comes as another attempt was settled as failed, and the
+    /// answer to that is lost: it is not to be settled so again.
+    fn renew(&mut self, again: &Delivery) -> bool {
+        let receipt = again.receipt;
         if let Some(running) = self.running.get_mut(&receipt.entry) {
-            running.receipt = *receipt;
+            running.receipt = receipt;
             return true;
         }
         let decided = self.decided.iter_mut().map(|one| &mut one.delivery);
         let mut held = self.ready.iter_mut().chain(decided);
-        let known = held.find(|delivery| delivery.receipt.entry == receipt.entry);
-        known.map(|delivery| delivery.receipt = *receipt).is_some()
+        let known = held.find(|delivery| {
+            delivery.receipt.entry == receipt.entry && delivery.attempt == again.attempt
+        });
+        known.map(|delivery| delivery.receipt = receipt).is_some()
     }
 
     fn on_admitted(&mut self, admission: Admission) {
