@@ -1,3 +1,4 @@
+use crate::fixture::Patient;
 use crate::fixture::SECOND;
 use crate::fixture::SetBack;
 use crate::fixture::Sink;
@@ -6,12 +7,11 @@ use crate::fixture::keyed;
 use crate::fixture::text;
 use crate::spy::Spy;
 use outbox_core::PublishError;
-use outbox_core::ports::{ClaimRequest, Clock, Flush, Outbox};
+use outbox_core::ports::{ClaimRequest, Flush, Outbox};
 use outbox_core::relay::{Relay, RelayConfig};
 use outbox_core::signal::Shutdown;
-use outbox_core::time::Timestamp;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
@@ -284,17 +284,6 @@ async fn a_claim_that_is_answered_after_its_lease_was_found_lost_sends_nothing()
     assert_eq!(slow.texts(), ["0"], "which was on its way before");
 }
 
-/// A clock that nobody may ask without end: time stands still while somebody does.
-#[derive(Debug)]
-struct Patient(Arc<dyn Clock>, AtomicUsize);
-
-impl Clock for Patient {
-    fn now(&self) -> Timestamp {
-        assert!(self.1.fetch_add(1, SeqCst) < 100_000, "asked without end");
-        self.0.now()
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_is_to_be_given_back_waits_while_the_store_rests() {
     let world = World::new(20);
@@ -303,7 +292,7 @@ async fn a_lease_that_is_to_be_given_back_waits_while_the_store_rests() {
     let failing = Arc::clone(&outbox.claims_fail);
     let sink = Arc::new(Sink::healthy());
     let relay = Relay::new(Arc::new(outbox), sink.clone(), RelayConfig::default()).unwrap();
-    let clock = Arc::new(Patient(world.clock.clone(), AtomicUsize::new(0)));
+    let clock = Patient::new(&world.clock);
     let relay = relay.driven_by(clock, world.entropy.clone());
     let shutdown = Shutdown::new();
     let trouble = async {
@@ -338,7 +327,7 @@ async fn a_store_that_cannot_extend_the_lease_is_not_asked_without_end() {
         ..RelayConfig::default()
     };
     let relay = Relay::new(Arc::new(outbox), slow.clone(), config).unwrap();
-    let clock = Arc::new(Patient(world.clock.clone(), AtomicUsize::new(0)));
+    let clock = Patient::new(&world.clock);
     let relay = relay.driven_by(clock, world.entropy.clone());
     let shutdown = Shutdown::new();
     let stop = async {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use outbox_core::consume::{Worker, WorkerConfig};
-use outbox_core::error::{OutboxError, PublishError, Result, Transience};
+use outbox_core::error::{HandlerError, OutboxError, PublishError, Result, Transience};
+use outbox_core::id::WorkerId;
 use outbox_core::lease::Receipt;
 use outbox_core::memory::MemoryQueue;
 use outbox_core::message::Message;
@@ -18,7 +19,7 @@ use outbox_core::signal::Shutdown;
 use outbox_core::status::Ordering;
 use outbox_core::time::Timestamp;
 
-use crate::fixture::{SECOND, text};
+use crate::fixture::{Patient, SECOND, text};
 use crate::stage::{Recorder, Stage, plain};
 
 /// A queue that no heartbeat reaches, and at times no settlement.
@@ -74,6 +75,53 @@ impl Queue for Deaf {
     }
     async fn recover_stuck(&self, request: &RecoverRequest) -> Result<DequeueReport> {
         self.recoveries.fetch_add(1, SeqCst);
+        self.inner.recover_stuck(request).await
+    }
+    async fn stats(&self, now: Timestamp) -> Result<QueueStats> {
+        self.inner.stats(now).await
+    }
+}
+
+/// A queue that at times settles without a word, and gives nothing by itself meanwhile.
+struct Mute {
+    inner: MemoryQueue,
+    mute: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Queue for Mute {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+    fn ordering(&self) -> Ordering {
+        self.inner.ordering()
+    }
+    async fn enqueue(&self, messages: &[Message]) -> Vec<Result<Enqueued, PublishError>> {
+        self.inner.enqueue(messages).await
+    }
+    async fn dequeue(&self, request: &DequeueRequest) -> Result<DequeueReport> {
+        if self.mute.load(SeqCst) {
+            tokio::time::sleep(request.wait).await;
+            return Ok(DequeueReport::default());
+        }
+        self.inner.dequeue(request).await
+    }
+    async fn settle(&self, all: &[DeliverySettlement], now: Timestamp) -> Result<SettleReport> {
+        let report = self.inner.settle(all, now).await;
+        if self.mute.load(SeqCst) {
+            return deaf("settle");
+        }
+        report
+    }
+    async fn extend(
+        &self,
+        all: &[Receipt],
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<Receipt>> {
+        self.inner.extend(all, lease, now).await
+    }
+    async fn recover_stuck(&self, request: &RecoverRequest) -> Result<DequeueReport> {
         self.inner.recover_stuck(request).await
     }
     async fn stats(&self, now: Timestamp) -> Result<QueueStats> {
@@ -142,4 +190,51 @@ async fn a_heartbeat_that_comes_after_its_entry_was_handed_out_again_ends_nothin
     let late = Some(3_500 * Duration::from_millis(1));
     let handled = handled_while(64, (0, late), 32).await;
     assert_eq!(handled, (vec!["0".into(), "1".into()], 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_settled_as_failed_unheard_is_not_settled_so_again_under_its_next_attempt() {
+    let stage = Stage::new(65);
+    stage.enqueue(&[text(0)]).await;
+    let mute = Arc::new(AtomicBool::new(false));
+    let queue = Mute {
+        inner: stage.queue.clone(),
+        mute: Arc::clone(&mute),
+    };
+    let unheard = Arc::clone(&mute);
+    let recorder = Recorder::new(Duration::ZERO, move |delivery| {
+        if delivery.attempt > 1 {
+            return Ok(());
+        }
+        unheard.store(true, SeqCst);
+        Err(HandlerError::retry("not yet"))
+    });
+    let config = WorkerConfig {
+        safety_poll: Duration::from_millis(100),
+        ..WorkerConfig::default()
+    };
+    let worker = Worker::new(Arc::new(queue), plain(&recorder), config).unwrap();
+    let clock = Patient::new(&stage.world.clock);
+    let worker = worker.driven_by(clock, stage.world.entropy.clone());
+    let shutdown = Shutdown::new();
+    let trouble = async {
+        tokio::time::sleep(SECOND / 100).await;
+        // Somebody else takes the next attempt and dies with it.
+        let request = DequeueRequest {
+            owner: WorkerId::new(&stage.world.entropy),
+            max: 1,
+            lease: SECOND / 100,
+            wait: 60 * SECOND,
+            now: stage.world.clock.now(),
+        };
+        let taken = stage.queue.dequeue(&request).await.unwrap();
+        assert_eq!(taken.deliveries[0].attempt, 2);
+        tokio::time::sleep(SECOND).await;
+        mute.store(false, SeqCst);
+        tokio::time::sleep(60 * SECOND).await;
+        shutdown.trigger();
+    };
+    let (report, ()) = tokio::join!(worker.run(&shutdown), trouble);
+    report.unwrap();
+    assert_eq!(recorder.0.attempts.lock().unwrap()["0"], [1, 2]);
 }
