@@ -4,7 +4,6 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tokio::task::{AbortHandle, JoinSet};
 
 use crate::delivery::Delivery;
 use crate::error::Result;
@@ -18,9 +17,12 @@ use crate::signal::Shutdown;
 use crate::time::Timestamp;
 
 use super::Worker;
-use super::decided::{Admission, Admitted, Decided, Ended};
+use super::decided::{Admission, Admitted, Decided};
 use super::suspect::Suspects;
 
+use self::crew::{Crew, HandlingId};
+
+mod crew;
 mod events;
 mod start;
 
@@ -33,14 +35,15 @@ pub(super) enum Goal {
     Empty,
 }
 
-/// One run of a worker. Handlers are tasks of their own, so that one that blocks its thread does not
-/// block the heartbeat; they are aborted when the run is dropped.
+/// One run of a worker.
 pub(super) struct Engine<'a> {
     worker: &'a Worker,
     owner: WorkerId,
     goal: Goal,
     work: FuturesUnordered<BoxFuture<'a, Event>>,
-    handling: JoinSet<Ended>,
+    crew: Crew,
+    /// The number of the handling that was begun last.
+    last_handling: HandlingId,
     /// Deliveries that wait for a free place, in queue order.
     ready: VecDeque<Delivery>,
     /// What is to be handed to the handler once the queue was asked for more.
@@ -73,7 +76,8 @@ struct Running {
     claim: Option<(crate::id::MessageId, ClaimToken)>,
     key: Option<String>,
     takeovers: u32,
-    abort: Option<AbortHandle>,
+    /// Its handling, once it is begun.
+    handling: Option<HandlingId>,
 }
 
 /// Calls that happen one at a time.
@@ -124,7 +128,8 @@ impl<'a> Engine<'a> {
             owner,
             goal,
             work: FuturesUnordered::new(),
-            handling: JoinSet::new(),
+            crew: Crew::of(worker),
+            last_handling: 0,
             ready: VecDeque::new(),
             starting: Vec::new(),
             running: BTreeMap::new(),
@@ -178,9 +183,7 @@ impl<'a> Engine<'a> {
         if let Some(Some(event)) = self.work.next().now_or_never() {
             self.on_event(event)?;
         }
-        for admitted in std::mem::take(&mut self.starting) {
-            self.start_handler(admitted, now);
-        }
+        self.hand_to_crew(now);
         Ok(())
     }
 
@@ -190,13 +193,12 @@ impl<'a> Engine<'a> {
             biased;
             () = shutdown.triggered(), if self.stopping.is_none() => self.begin_stop(now),
             Some(event) = self.work.next() => self.on_event(event)?,
-            Some(handled) = self.handling.join_next() => self.on_joined(handled),
+            ended = self.crew.ended() => self.on_ended(ended),
             () = tokio::time::sleep(pause) => {}
         }
         // All that ended meanwhile, so that claims, permits and settlements are asked for together.
-        while let Some(handled) = self.handling.try_join_next() {
-            self.on_joined(handled);
-        }
+        let ended = self.crew.take_ended();
+        self.on_ended(ended);
         Ok(())
     }
 
@@ -255,7 +257,6 @@ impl<'a> Engine<'a> {
     fn abandon(&mut self, now: Timestamp) {
         self.report.abandoned = self.held() as u64;
         tracing::warn!(abandoned = self.report.abandoned, at = %now, "grace period is over");
-        self.handling.abort_all();
     }
 
     fn batch_report(&self, decided: &[Decided], now: Timestamp) -> BatchReport {

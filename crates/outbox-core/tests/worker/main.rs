@@ -3,6 +3,7 @@
 
 mod again;
 mod batches;
+mod crew;
 #[path = "../fixture/mod.rs"]
 mod fixture;
 mod handling;

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinError;
-
 use crate::delivery::Delivery;
 use crate::error::{OutboxError, Result};
 use crate::lease::{EntryId, Receipt};
@@ -14,6 +12,7 @@ use crate::time::Timestamp;
 use super::super::Semantics;
 use super::super::decided::{Admission, Admitted, Decided, Ended};
 use super::super::suspect::{self, Suspects};
+use super::crew::HandlingId;
 use super::{Engine, Event, Taken};
 
 /// How long a queue that holds what it does not give is waited for at first, before it is counted
@@ -156,11 +155,18 @@ impl Engine<'_> {
         self.starting.extend(admission.admitted);
     }
 
-    pub(super) fn on_joined(&mut self, ended: Result<Ended, JoinError>) {
-        // A task that was aborted was dropped from the books when it was.
-        if let Ok(ended) = ended {
-            let decided = self.worker.consumer.judge(ended, &self.worker.entropy);
-            self.decide(decided);
+    pub(super) fn on_ended(&mut self, all: Vec<(HandlingId, Ended)>) {
+        for (handling, ended) in all {
+            // What was dropped from the books may have ended before it was aborted.
+            let entry = ended.admitted.delivery.receipt.entry;
+            if self
+                .running
+                .get(&entry)
+                .is_some_and(|running| running.handling == Some(handling))
+            {
+                let decided = self.worker.consumer.judge(ended, &self.worker.entropy);
+                self.decide(decided);
+            }
         }
     }
 
@@ -236,12 +242,12 @@ impl Engine<'_> {
             .map(|(entry, _)| *entry)
             .collect();
         for entry in handled {
-            let abort = self
+            let handling = self
                 .running
-                .get_mut(&entry)
-                .and_then(|running| running.abort.take());
-            if let Some(abort) = abort {
-                abort.abort();
+                .get(&entry)
+                .and_then(|running| running.handling);
+            if let Some(handling) = handling {
+                self.crew.abort(handling);
                 self.free(entry);
                 dropped += 1;
             }

@@ -1,7 +1,6 @@
 //! Starting work: everything that can be done now is begun.
 
 use std::collections::BTreeSet;
-use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -14,8 +13,9 @@ use crate::report::Fate;
 use crate::time::Timestamp;
 
 use super::super::Semantics;
-use super::super::decided::{Admission, Admitted, Ended, Ending};
+use super::super::decided::{Admission, Admitted};
 use super::super::suspect::is_suspect;
+use super::crew::Handling;
 use super::{Engine, Event, Goal, Running, Taken};
 
 /// How many deliveries may wait to be settled for each that may be held before: with more, nothing is
@@ -156,7 +156,7 @@ impl Engine<'_> {
             claim: None,
             key,
             takeovers: delivery.takeovers,
-            abort: None,
+            handling: None,
         };
         self.running.insert(delivery.receipt.entry, running);
     }
@@ -177,34 +177,24 @@ impl Engine<'_> {
         self.work.push(admit.boxed());
     }
 
-    pub(super) fn start_handler(&mut self, admitted: Admitted, now: Timestamp) {
-        let entry = admitted.delivery.receipt.entry;
-        let Some(running) = self.running.get_mut(&entry) else {
-            return;
-        };
-        running.claim = admitted
-            .claim
-            .map(|token| (admitted.delivery.message.id, token));
-        let handler = self.worker.consumer.handler();
-        let limit = self.worker.consumer.config().handler_timeout;
-        let clock = std::sync::Arc::clone(&self.worker.clock);
-        let message = admitted.delivery.message.id;
-        let span = tracing::debug_span!(names::SPAN_HANDLE, %message);
-        let handling = async move {
-            let handle = AssertUnwindSafe(handler.handle(&admitted.delivery)).catch_unwind();
-            let ending = match tokio::time::timeout(limit, handle).await {
-                Ok(Ok(answer)) => Ending::Answered(answer),
-                Ok(Err(_)) => Ending::Broken("handler panicked".to_owned()),
-                Err(_) => Ending::Broken(format!("handler did not answer within {limit:?}")),
+    /// Has those handled that were admitted.
+    pub(super) fn hand_to_crew(&mut self, started: Timestamp) {
+        let mut all = Vec::with_capacity(self.starting.len());
+        for admitted in self.starting.drain(..) {
+            let Some(running) = self.running.get_mut(&admitted.delivery.receipt.entry) else {
+                continue;
             };
-            Ended {
+            self.last_handling += 1;
+            running.handling = Some(self.last_handling);
+            let message = admitted.delivery.message.id;
+            running.claim = admitted.claim.map(|token| (message, token));
+            all.push(Handling {
+                id: self.last_handling,
                 admitted,
-                ending,
-                started: now,
-                ended: clock.now(),
-            }
-        };
-        running.abort = Some(self.handling.spawn(handling.instrument(span)));
+                started,
+            });
+        }
+        self.crew.handle(all);
     }
 
     fn start_settling(&mut self, now: Timestamp) {
