@@ -35,6 +35,7 @@ impl Handler for Blocking {
         counts.begun.fetch_add(1, SeqCst);
         let now = counts.now.fetch_add(1, SeqCst) + 1;
         counts.most.fetch_max(now, SeqCst);
+        #[expect(clippy::disallowed_methods, reason = "that is what is tested")]
         std::thread::sleep(SECOND / 20);
         counts.now.fetch_sub(1, SeqCst);
         Ok(Handled::Done)
