@@ -30,7 +30,8 @@ pub(crate) struct Entry {
     pub(crate) id: EntryId,
     /// How often it was taken over since it came into the stream.
     pub(super) takeovers: u32,
-    fields: Vec<(Bytes, Bytes)>,
+    /// Each name, and behind it its value.
+    fields: Vec<Bytes>,
 }
 
 /// Why an entry is none of ours, or is no more.
@@ -59,27 +60,19 @@ impl Entry {
         let mut parts = reply.list()?.into_iter();
         let text = parts.next().ok_or_else(not_an_entry)?.bytes()?;
         let id = parse_id(&text).ok_or_else(not_an_entry)?;
-        let mut values = match parts.next() {
-            Some(fields) => fields.list()?.into_iter(),
-            None => Vec::new().into_iter(),
-        };
-        let mut fields = Vec::with_capacity(values.len() / 2);
-        while let (Some(name), Some(value)) = (values.next(), values.next()) {
-            fields.push((name.bytes()?, value.bytes()?));
-        }
+        let fields = parts.next().map_or(Ok(Vec::new()), Reply::list)?;
+        let fields: Result<Vec<_>, Fault> = fields.into_iter().map(Reply::bytes).collect();
         Ok(Self {
             text,
             id,
             takeovers: 0,
-            fields,
+            fields: fields?,
         })
     }
 
     pub(crate) fn field(&self, name: &str) -> Option<&Bytes> {
-        let mut fields = self.fields.iter();
-        fields
-            .find(|(field, _)| *field == name)
-            .map(|(_, value)| value)
+        let mut pairs = self.fields.chunks_exact(2);
+        pairs.find(|pair| pair[0] == name).map(|pair| &pair[1])
     }
 
     fn number(&self, name: &'static str) -> Result<Option<i64>, Malformed> {
@@ -126,13 +119,23 @@ impl Entry {
 
     /// What a worker is handed with `receipt`.
     pub(super) fn delivery(&self, receipt: Receipt) -> Result<Delivery, Malformed> {
-        Ok(Delivery {
+        let fresh = Delivery {
             message: self.message()?.into(),
             receipt,
+            attempt: 1,
+            takeovers: self.takeovers,
+            last_failure: None,
+            enqueued_at: self.enqueued_at()?,
+        };
+        // Most have a message alone.
+        if self.fields.len() == 2 {
+            return Ok(fresh);
+        }
+        Ok(Delivery {
             attempt: self.count("a")?.saturating_add(1),
             takeovers: self.count("k")?.saturating_add(self.takeovers),
             last_failure: self.history()?.pop(),
-            enqueued_at: self.enqueued_at()?,
+            ..fresh
         })
     }
 
@@ -252,9 +255,9 @@ mod tests {
     }
 
     fn entry(fields: Vec<(&'static str, Vec<u8>)>) -> Entry {
-        let fields = fields.into_iter().map(|(name, value)| {
+        let fields = fields.into_iter().flat_map(|(name, value)| {
             let name = Bytes::from_static(name.as_bytes());
-            (name, Bytes::from(value))
+            [name, Bytes::from(value)]
         });
         Entry {
             text: Bytes::from_static(b"5-1"),
