@@ -20,7 +20,7 @@ use super::Worker;
 use super::decided::{Admission, Admitted, Decided};
 use super::suspect::Suspects;
 
-use self::crew::{Crew, HandlingId};
+use self::crew::{Crew, Handling};
 
 mod crew;
 mod events;
@@ -42,8 +42,6 @@ pub(super) struct Engine<'a> {
     goal: Goal,
     work: FuturesUnordered<BoxFuture<'a, Event>>,
     crew: Crew,
-    /// The number of the handling that was begun last.
-    last_handling: HandlingId,
     /// Deliveries that wait for a free place, in queue order.
     ready: VecDeque<Delivery>,
     /// What is to be handed to the handler once the queue was asked for more.
@@ -77,7 +75,7 @@ struct Running {
     key: Option<String>,
     takeovers: u32,
     /// Its handling, once it is begun.
-    handling: Option<HandlingId>,
+    handling: Option<Handling>,
 }
 
 /// Calls that happen one at a time.
@@ -129,7 +127,6 @@ impl<'a> Engine<'a> {
             goal,
             work: FuturesUnordered::new(),
             crew: Crew::of(worker),
-            last_handling: 0,
             ready: VecDeque::new(),
             starting: Vec::new(),
             running: BTreeMap::new(),
@@ -183,7 +180,9 @@ impl<'a> Engine<'a> {
         if let Some(Some(event)) = self.work.next().now_or_never() {
             self.on_event(event)?;
         }
-        self.hand_to_crew(now);
+        for admitted in std::mem::take(&mut self.starting) {
+            self.start_handler(admitted, now);
+        }
         Ok(())
     }
 

@@ -1,5 +1,4 @@
-//! Those who handle beside a worker: on which threads, and what becomes of it where a handler
-//! blocks, waits or breaks.
+//! What becomes of a worker where a handler blocks its thread, waits or breaks.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -17,9 +16,12 @@ use outbox_core::signal::Shutdown;
 use crate::fixture::{SECOND, text};
 use crate::stage::{Stage, text_of};
 
-/// A handler that blocks its thread.
-#[derive(Clone, Default)]
-struct Blocking(Arc<Counts>);
+/// A handler that blocks its thread for each `nth` message, and is quick with others.
+#[derive(Clone)]
+struct Blocking {
+    counts: Arc<Counts>,
+    nth: usize,
+}
 
 #[derive(Default)]
 struct Counts {
@@ -30,13 +32,16 @@ struct Counts {
 
 #[async_trait]
 impl Handler for Blocking {
-    async fn handle(&self, _: &Delivery) -> Result<Handled, HandlerError> {
-        let counts = &self.0;
+    async fn handle(&self, delivery: &Delivery) -> Result<Handled, HandlerError> {
+        let counts = &self.counts;
         counts.begun.fetch_add(1, SeqCst);
         let now = counts.now.fetch_add(1, SeqCst) + 1;
         counts.most.fetch_max(now, SeqCst);
-        #[expect(clippy::disallowed_methods, reason = "that is what is tested")]
-        std::thread::sleep(SECOND / 20);
+        let number: usize = text_of(&delivery.message).parse().unwrap();
+        if number % self.nth == self.nth - 1 {
+            #[expect(clippy::disallowed_methods, reason = "that is what is tested")]
+            std::thread::sleep(SECOND / 20);
+        }
         counts.now.fetch_sub(1, SeqCst);
         Ok(Handled::Done)
     }
@@ -53,34 +58,81 @@ impl DeliveryHook for Listener {
     }
 }
 
-async fn blocked(deliveries: usize) -> (Arc<Counts>, Arc<Listener>) {
+async fn blocked(deliveries: usize, nth: usize) -> (Arc<Counts>, Arc<Listener>) {
     let stage = Stage::new(71);
     let messages: Vec<_> = (0..deliveries).map(text).collect();
     stage.enqueue(&messages).await;
-    let blocking = Blocking::default();
-    let consumer = Consumer::new(blocking.clone(), ConsumerConfig::default());
-    let listener = Arc::new(Listener(Arc::clone(&blocking.0), Mutex::default()));
+    let counts = Arc::new(Counts::default());
+    let blocking = Blocking {
+        counts: Arc::clone(&counts),
+        nth,
+    };
+    let consumer = Consumer::new(blocking, ConsumerConfig::default());
+    let listener = Arc::new(Listener(Arc::clone(&counts), Mutex::default()));
     let worker = stage.worker(consumer, WorkerConfig::default());
     let worker = worker.hook(listener.clone());
     let report = tokio::spawn(async move { worker.run_until_empty(&Shutdown::new()).await });
     assert_eq!(report.await.unwrap().unwrap().tally.done, deliveries as u64);
-    (blocking.0, listener)
+    (counts, listener)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn handlers_that_block_their_threads_do_so_on_all_there_are() {
-    let (counts, _) = blocked(24).await;
+    let (counts, _) = blocked(24, 1).await;
     assert_eq!(counts.most.load(SeqCst), 4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_handled_is_settled_while_others_block_their_threads() {
-    let (_, listener) = blocked(32).await;
-    let begun = listener.1.lock().unwrap().unwrap();
-    assert!(
-        begun <= 8,
-        "{begun} of 32 had begun before anything was settled"
-    );
+    for nth in [1, 2] {
+        let (_, listener) = blocked(32, nth).await;
+        let begun = listener.1.lock().unwrap().unwrap();
+        assert!(begun <= 8, "{begun} of 32 had begun before any was settled");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_time_of_a_handler_that_is_never_idle_ends() {
+    let stage = Stage::new(75);
+    stage.enqueue(&[text(0)]).await;
+    let handler = |_: Delivery| async {
+        loop {
+            tokio::task::consume_budget().await;
+        }
+        #[expect(unreachable_code, reason = "the type of the answer")]
+        Ok::<(), HandlerError>(())
+    };
+    let config = ConsumerConfig {
+        handler_timeout: SECOND / 10,
+        retry: once(),
+        ..ConsumerConfig::default()
+    };
+    let drained = stage.drain(Consumer::new(handler, config));
+    let report = tokio::time::timeout(30 * SECOND, drained).await.unwrap();
+    assert_eq!(report.tally.quarantined, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_may_have_all_the_time_there_is() {
+    let stage = Stage::new(76);
+    stage.enqueue(&[text(0)]).await;
+    let handler = |_: Delivery| async {
+        tokio::time::sleep(SECOND).await;
+        Ok::<(), HandlerError>(())
+    };
+    let config = ConsumerConfig {
+        handler_timeout: Duration::MAX,
+        ..ConsumerConfig::default()
+    };
+    let report = stage.drain(Consumer::new(handler, config)).await;
+    assert_eq!(report.tally.done, 1);
+}
+
+fn once() -> RetryPolicy {
+    RetryPolicy {
+        max_attempts: 1,
+        ..RetryPolicy::default()
+    }
 }
 
 /// A handling that breaks while it is dropped.
@@ -105,10 +157,7 @@ async fn a_handler_that_breaks_when_its_time_is_over_has_failed() {
     };
     let config = ConsumerConfig {
         handler_timeout: SECOND,
-        retry: RetryPolicy {
-            max_attempts: 1,
-            ..RetryPolicy::default()
-        },
+        retry: once(),
         ..ConsumerConfig::default()
     };
     let report = stage.drain(Consumer::new(handler, config)).await;
@@ -133,10 +182,7 @@ async fn a_handlers_time_begins_with_its_first_step() {
     };
     let config = ConsumerConfig {
         handler_timeout: SECOND + Duration::from_millis(50),
-        retry: RetryPolicy {
-            max_attempts: 1,
-            ..RetryPolicy::default()
-        },
+        retry: once(),
         ..ConsumerConfig::default()
     };
     let report = stage.drain(Consumer::new(handler, config)).await;

@@ -12,7 +12,6 @@ use crate::time::Timestamp;
 use super::super::Semantics;
 use super::super::decided::{Admission, Admitted, Decided, Ended};
 use super::super::suspect::{self, Suspects};
-use super::crew::HandlingId;
 use super::{Engine, Event, Taken};
 
 /// How long a queue that holds what it does not give is waited for at first, before it is counted
@@ -155,15 +154,12 @@ impl Engine<'_> {
         self.starting.extend(admission.admitted);
     }
 
-    pub(super) fn on_ended(&mut self, all: Vec<(HandlingId, Ended)>) {
-        for (handling, ended) in all {
-            // What was dropped from the books may have ended before it was aborted.
-            let entry = ended.admitted.delivery.receipt.entry;
-            if self
-                .running
-                .get(&entry)
-                .is_some_and(|running| running.handling == Some(handling))
-            {
+    pub(super) fn on_ended(&mut self, all: Vec<(u64, Ended)>) {
+        for (number, ended) in all {
+            let running = self.running.get(&ended.admitted.delivery.receipt.entry);
+            let handling = running.and_then(|running| running.handling.as_ref());
+            // What was dropped from the books may have ended before it was dropped itself.
+            if handling.is_some_and(|handling| handling.is(number)) {
                 let decided = self.worker.consumer.judge(ended, &self.worker.entropy);
                 self.decide(decided);
             }
@@ -242,12 +238,11 @@ impl Engine<'_> {
             .map(|(entry, _)| *entry)
             .collect();
         for entry in handled {
-            let handling = self
+            let begun = self
                 .running
                 .get(&entry)
-                .and_then(|running| running.handling);
-            if let Some(handling) = handling {
-                self.crew.abort(handling);
+                .is_some_and(|running| running.handling.is_some());
+            if begun {
                 self.free(entry);
                 dropped += 1;
             }

@@ -15,7 +15,6 @@ use crate::time::Timestamp;
 use super::super::Semantics;
 use super::super::decided::{Admission, Admitted};
 use super::super::suspect::is_suspect;
-use super::crew::Handling;
 use super::{Engine, Event, Goal, Running, Taken};
 
 /// How many deliveries may wait to be settled for each that may be held before: with more, nothing is
@@ -177,24 +176,13 @@ impl Engine<'_> {
         self.work.push(admit.boxed());
     }
 
-    /// Has those handled that were admitted.
-    pub(super) fn hand_to_crew(&mut self, started: Timestamp) {
-        let mut all = Vec::with_capacity(self.starting.len());
-        for admitted in self.starting.drain(..) {
-            let Some(running) = self.running.get_mut(&admitted.delivery.receipt.entry) else {
-                continue;
-            };
-            self.last_handling += 1;
-            running.handling = Some(self.last_handling);
-            let message = admitted.delivery.message.id;
-            running.claim = admitted.claim.map(|token| (message, token));
-            all.push(Handling {
-                id: self.last_handling,
-                admitted,
-                started,
-            });
-        }
-        self.crew.handle(all);
+    pub(super) fn start_handler(&mut self, admitted: Admitted, now: Timestamp) {
+        let delivery = &admitted.delivery;
+        let Some(running) = self.running.get_mut(&delivery.receipt.entry) else {
+            return;
+        };
+        running.claim = admitted.claim.map(|token| (delivery.message.id, token));
+        running.handling = Some(self.crew.handle(admitted, now));
     }
 
     fn start_settling(&mut self, now: Timestamp) {
