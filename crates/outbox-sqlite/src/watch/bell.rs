@@ -3,6 +3,19 @@
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
+
+/// How a wait for a [`Bell`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ring {
+    /// It rang.
+    Rang,
+    /// It did not ring for so long.
+    Silent,
+    /// It never will again.
+    Over,
+}
+
 /// The shortest and the longest pause where only a clock rings.
 const CLOCK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
 
@@ -19,7 +32,7 @@ pub(super) enum Bell {
 pub(super) struct Silencer(#[cfg(target_os = "linux")] Option<kernel::Off>);
 
 impl Bell {
-    /// A bell at the database file at `path`.
+    /// A bell at the database file at `path`, for the runtime in which this is called.
     #[cfg(target_os = "linux")]
     pub(super) fn hang(path: &Path) -> (Self, Silencer) {
         match kernel::Kernel::at(path) {
@@ -37,15 +50,15 @@ impl Bell {
         (Self::Clock(CLOCK.0), Silencer())
     }
 
-    /// Waits until it rings; `false` where it never will again.
-    pub(super) fn wait(&mut self) -> bool {
+    /// Waits until it rings, or for so long. A clock rings soon, whatever is asked.
+    pub(super) fn wait(&mut self, runtime: &Runtime, most: Option<Duration>) -> Ring {
         match self {
             #[cfg(target_os = "linux")]
-            Self::Kernel(kernel) => kernel.wait(),
+            Self::Kernel(kernel) => runtime.block_on(kernel.wait(most)),
             Self::Clock(pause) => {
                 std::thread::park_timeout(*pause);
                 *pause = CLOCK.1.min(*pause * 2);
-                true
+                Ring::Rang
             }
         }
     }
@@ -80,12 +93,17 @@ impl Silencer {
 mod kernel {
     use std::io;
     use std::path::Path;
+    use std::time::Duration;
 
+    use tokio::io::unix::AsyncFd;
+    use tokio::time::timeout;
+
+    use super::Ring;
     use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 
     /// The kernel's notices of one file.
     pub(crate) struct Kernel {
-        inotify: Inotify,
+        inotify: AsyncFd<Inotify>,
         buffer: Box<[u8]>,
     }
 
@@ -103,16 +121,46 @@ mod kernel {
             let inotify = Inotify::init()?;
             let mut watches = inotify.watches();
             let watch = watches.add(wal, WatchMask::MODIFY)?;
+            #[expect(
+                deprecated,
+                reason = "what replaces it is unsafe, for those whose descriptor may change"
+            )]
+            let inotify = AsyncFd::new(inotify)?;
             let buffer = vec![0; 4_096].into();
             Ok((Self { inotify, buffer }, Off { watches, watch }))
         }
 
-        /// Waits for a notice; `false` once the file is gone or the notices were ended.
-        pub(super) fn wait(&mut self) -> bool {
-            let over = |mask: EventMask| mask.contains(EventMask::IGNORED);
-            match self.inotify.read_events_blocking(&mut self.buffer) {
-                Ok(mut events) => !events.any(|event| over(event.mask)),
-                Err(error) => error.kind() == io::ErrorKind::Interrupted,
+        /// Waits for a notice, or for so long.
+        pub(super) async fn wait(&mut self, most: Option<Duration>) -> Ring {
+            let over = match most {
+                None => self.read().await,
+                Some(most) => match timeout(most, self.read()).await {
+                    Ok(over) => over,
+                    Err(_) => return Ring::Silent,
+                },
+            };
+            // Whatever is wrong with the notices, there are none any more.
+            match over {
+                Ok(false) => Ring::Rang,
+                Ok(true) | Err(_) => Ring::Over,
+            }
+        }
+
+        /// Reads what notices there are, once there are any; whether the file is gone or the notices
+        /// were ended.
+        async fn read(&mut self) -> io::Result<bool> {
+            loop {
+                let mut ready = self.inotify.readable_mut().await?;
+                let buffer = &mut self.buffer;
+                let read = ready.try_io(|inotify| {
+                    let mut events = inotify.get_mut().read_events(buffer)?;
+                    Ok(events.any(|event| event.mask.contains(EventMask::IGNORED)))
+                });
+                match read {
+                    Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Ok(over) => return over,
+                    Err(_nothing_yet) => {}
+                }
             }
         }
     }

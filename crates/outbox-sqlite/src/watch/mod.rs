@@ -3,7 +3,8 @@
 //!
 //! Where the operating system tells that the `-wal` file was written, nothing is asked until then.
 //! That comes before the commit can be seen, so the database's own counter of foreign commits is
-//! then asked until it moves.
+//! then asked until it moves. It may have moved for one commit while another is written already that
+//! can be seen only later, without a sound: so it is asked now and then for a while.
 
 mod bell;
 
@@ -19,7 +20,7 @@ use tokio::runtime::Runtime;
 use crate::connect::{Role, connect};
 use crate::error::Fault;
 use crate::options::SqliteOptions;
-use bell::{Bell, Silencer};
+use bell::{Bell, Ring, Silencer};
 
 /// The first and the longest pause between two looks at the counter.
 const PAUSES: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(4));
@@ -28,6 +29,10 @@ const PAUSES: (Duration, Duration) = (Duration::from_micros(100), Duration::from
 const LOOKS: u32 = 500;
 /// How long it sleeps after a commit; what comes meanwhile is noticed together.
 const REST: Duration = Duration::from_millis(1);
+/// The first and the longest pause between two looks after a commit, while nothing rings, and how
+/// often it is looked: about two seconds as well.
+const ECHO_PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
+const ECHOES: u32 = 36;
 
 /// Watches a file until it is dropped.
 pub(crate) struct Watcher {
@@ -50,10 +55,15 @@ impl Watcher {
     /// looking is looked for then.
     pub(crate) fn start(options: &SqliteOptions, wake: Wake) -> std::io::Result<Self> {
         let stopped = Arc::new(AtomicBool::new(false));
-        let (bell, silencer) = Bell::hang(&options.path);
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_io().enable_time().build()?;
+        let (bell, silencer) = {
+            let _inside = runtime.enter();
+            Bell::hang(&options.path)
+        };
         let options = options.clone();
         let watch = Watch {
-            runtime: tokio::runtime::Builder::new_current_thread().build()?,
+            runtime,
             wake,
             bell,
             stopped: Arc::clone(&stopped),
@@ -81,43 +91,158 @@ struct Watch {
 }
 
 impl Watch {
-    fn run(mut self, options: &SqliteOptions) -> Result<(), Fault> {
-        let mut connection = self.runtime.block_on(connect(options, Role::Reader))?;
-        let mut version = self.version(&mut connection)?;
-        self.wake.notify();
-        while self.bell.wait() && !self.is_stopped() {
-            let before = version;
-            version = self.await_change(&mut connection, before)?;
-            if version != before {
-                self.wake.notify();
-                self.bell.praise();
-                std::thread::park_timeout(REST);
-            }
-        }
-        Ok(())
+    fn run(self, options: &SqliteOptions) -> Result<(), Fault> {
+        let connection = self.runtime.block_on(connect(options, Role::Reader))?;
+        keep_watch(&mut Post {
+            connection,
+            watch: self,
+        })
+    }
+}
+
+/// A watch with a connection to look with.
+struct Post {
+    watch: Watch,
+    connection: SqliteConnection,
+}
+
+/// What is watched, and who is told.
+trait Watched {
+    /// Waits until it rings, or for so long.
+    fn wait(&mut self, most: Option<Duration>) -> Ring;
+    /// SQLite's counter of the commits that other connections made.
+    fn version(&mut self) -> Result<i64, Fault>;
+    /// How often to look after a ring at most.
+    fn looks(&self) -> u32;
+    fn rest(&mut self, pause: Duration);
+    /// Tells of a commit.
+    fn tell(&mut self);
+    fn is_over(&self) -> bool;
+}
+
+impl Watched for Post {
+    fn wait(&mut self, most: Option<Duration>) -> Ring {
+        self.watch.bell.wait(&self.watch.runtime, most)
     }
 
-    /// The counter, once it differs from `before` or there is no hope that it will.
-    fn await_change(&self, connection: &mut SqliteConnection, before: i64) -> Result<i64, Fault> {
-        let (mut pause, longest) = PAUSES;
-        for _ in 0..self.bell.looks(LOOKS) {
-            let version = self.version(connection)?;
-            if version != before || self.is_stopped() {
-                return Ok(version);
-            }
-            std::thread::park_timeout(pause);
+    fn version(&mut self) -> Result<i64, Fault> {
+        let version = sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut self.connection);
+        Ok(self.watch.runtime.block_on(version)?)
+    }
+
+    fn looks(&self) -> u32 {
+        self.watch.bell.looks(LOOKS)
+    }
+
+    fn rest(&mut self, pause: Duration) {
+        std::thread::park_timeout(pause);
+    }
+
+    fn tell(&mut self) {
+        self.watch.wake.notify();
+        self.watch.bell.praise();
+    }
+
+    fn is_over(&self) -> bool {
+        self.watch.stopped.load(Ordering::Relaxed)
+    }
+}
+
+fn keep_watch(watched: &mut impl Watched) -> Result<(), Fault> {
+    let mut version = watched.version()?;
+    watched.tell();
+    let (shortest, longest) = ECHO_PAUSES;
+    // How often it is still looked without a ring, and the next pause before that.
+    let (mut echoes, mut pause) = (0, shortest);
+    loop {
+        let ring = watched.wait((echoes > 0).then_some(pause));
+        if ring == Ring::Over || watched.is_over() {
+            return Ok(());
+        }
+        let before = version;
+        if ring == Ring::Rang {
+            version = await_change(watched, before)?;
+            echoes = 0;
+        } else {
+            version = watched.version()?;
+            echoes -= 1;
             pause = longest.min(pause * 2);
         }
-        Ok(before)
+        if version != before {
+            watched.tell();
+            watched.rest(REST);
+            (echoes, pause) = (ECHOES, shortest);
+        }
+    }
+}
+
+/// The counter, once it differs from `before` or there is no hope that it will.
+fn await_change(watched: &mut impl Watched, before: i64) -> Result<i64, Fault> {
+    let (mut pause, longest) = PAUSES;
+    for _ in 0..watched.looks() {
+        let version = watched.version()?;
+        if version != before || watched.is_over() {
+            return Ok(version);
+        }
+        watched.rest(pause);
+        pause = longest.min(pause * 2);
+    }
+    Ok(before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rings once, for a commit that can be seen at once and another that can be seen late.
+    struct TwoCommits {
+        waits: u32,
+        /// Before which wait the second commit can be seen.
+        seen_before: u32,
+        told: u32,
     }
 
-    /// SQLite's counter of the commits that other connections made.
-    fn version(&self, connection: &mut SqliteConnection) -> Result<i64, Fault> {
-        let version = sqlx::query_scalar("PRAGMA data_version").fetch_one(connection);
-        Ok(self.runtime.block_on(version)?)
+    impl Watched for TwoCommits {
+        fn wait(&mut self, most: Option<Duration>) -> Ring {
+            self.waits += 1;
+            match most {
+                _ if self.waits == 1 => Ring::Rang,
+                None => Ring::Over,
+                Some(_) => Ring::Silent,
+            }
+        }
+
+        fn version(&mut self) -> Result<i64, Fault> {
+            let commits = [self.waits >= 1, self.waits >= self.seen_before];
+            Ok(commits.into_iter().map(i64::from).sum())
+        }
+
+        fn looks(&self) -> u32 {
+            LOOKS
+        }
+
+        fn rest(&mut self, _: Duration) {}
+
+        fn tell(&mut self) {
+            self.told += 1;
+        }
+
+        fn is_over(&self) -> bool {
+            false
+        }
     }
 
-    fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed)
+    #[test]
+    fn a_commit_that_is_seen_after_the_one_that_rang_with_it_is_told() {
+        for seen_before in [2, 20, ECHOES] {
+            let mut commits = TwoCommits {
+                waits: 0,
+                seen_before,
+                told: 0,
+            };
+            keep_watch(&mut commits).unwrap();
+            assert_eq!(commits.told, 3, "the begin, and two commits");
+            assert!(commits.waits <= seen_before + ECHOES + 1, "it ends");
+        }
     }
 }
