@@ -152,8 +152,9 @@ fn keep_watch(watched: &mut impl Watched) -> Result<(), Fault> {
     let mut version = watched.version()?;
     watched.tell();
     let (shortest, longest) = ECHO_PAUSES;
-    // How often it is still looked without a ring, and the next pause before that.
-    let (mut echoes, mut pause) = (0, shortest);
+    // How often it is still looked without a ring, and the next pause before that: at first for what was
+    // written before it was watched.
+    let (mut echoes, mut pause) = (ECHOES, shortest);
     loop {
         let ring = watched.wait((echoes > 0).then_some(pause));
         if ring == Ring::Over || watched.is_over() {
@@ -194,27 +195,27 @@ fn await_change(watched: &mut impl Watched, before: i64) -> Result<i64, Fault> {
 mod tests {
     use super::*;
 
-    /// Rings once, for a commit that can be seen at once and another that can be seen late.
-    struct TwoCommits {
+    /// Rings for the first commit alone, or for none, and each can be seen from its wait on.
+    struct Commits {
+        rings: bool,
+        seen_from: [u32; 2],
         waits: u32,
-        /// Before which wait the second commit can be seen.
-        seen_before: u32,
         told: u32,
     }
 
-    impl Watched for TwoCommits {
+    impl Watched for Commits {
         fn wait(&mut self, most: Option<Duration>) -> Ring {
             self.waits += 1;
             match most {
-                _ if self.waits == 1 => Ring::Rang,
+                _ if self.rings && self.waits == self.seen_from[0] => Ring::Rang,
                 None => Ring::Over,
                 Some(_) => Ring::Silent,
             }
         }
 
         fn version(&mut self) -> Result<i64, Fault> {
-            let commits = [self.waits >= 1, self.waits >= self.seen_before];
-            Ok(commits.into_iter().map(i64::from).sum())
+            let seen = self.seen_from.iter().filter(|from| self.waits >= **from);
+            Ok(seen.count() as i64)
         }
 
         fn looks(&self) -> u32 {
@@ -232,17 +233,30 @@ mod tests {
         }
     }
 
+    /// How often it was told of something, the begin included.
+    fn told(rings: bool, seen_from: [u32; 2]) -> u32 {
+        let mut commits = Commits {
+            rings,
+            seen_from,
+            waits: 0,
+            told: 0,
+        };
+        keep_watch(&mut commits).unwrap();
+        assert!(commits.waits <= seen_from[1] + ECHOES + 1, "it ends");
+        commits.told
+    }
+
     #[test]
     fn a_commit_that_is_seen_after_the_one_that_rang_with_it_is_told() {
-        for seen_before in [2, 20, ECHOES] {
-            let mut commits = TwoCommits {
-                waits: 0,
-                seen_before,
-                told: 0,
-            };
-            keep_watch(&mut commits).unwrap();
-            assert_eq!(commits.told, 3, "the begin, and two commits");
-            assert!(commits.waits <= seen_before + ECHOES + 1, "it ends");
+        for seen_from in [2, 20, ECHOES] {
+            assert_eq!(told(true, [1, seen_from]), 3);
+        }
+    }
+
+    #[test]
+    fn a_commit_that_was_written_before_the_watch_and_is_seen_later_is_told() {
+        for seen_from in [1, 20, ECHOES] {
+            assert_eq!(told(false, [seen_from, seen_from]), 2);
         }
     }
 }
