@@ -28,6 +28,8 @@ pub(crate) struct Deaf {
     pub(crate) to_settlements: Arc<AtomicBool>,
     /// After which time a heartbeat arrives all the same.
     pub(crate) hears_after: Option<Duration>,
+    /// Whether it settles without a word, and gives nothing by itself.
+    pub(crate) mute: Arc<AtomicBool>,
     /// How often it was asked for what is stuck.
     pub(crate) recoveries: Arc<AtomicU32>,
 }
@@ -53,13 +55,21 @@ impl Queue for Deaf {
         self.inner.enqueue(messages).await
     }
     async fn dequeue(&self, request: &DequeueRequest) -> Result<DequeueReport> {
+        if self.mute.load(SeqCst) {
+            tokio::time::sleep(request.wait).await;
+            return Ok(DequeueReport::default());
+        }
         self.inner.dequeue(request).await
     }
     async fn settle(&self, all: &[DeliverySettlement], now: Timestamp) -> Result<SettleReport> {
         if self.to_settlements.load(SeqCst) {
             return deaf("settle");
         }
-        self.inner.settle(all, now).await
+        let report = self.inner.settle(all, now).await;
+        if self.mute.load(SeqCst) {
+            return deaf("settle");
+        }
+        report
     }
     async fn extend(
         &self,
@@ -75,53 +85,6 @@ impl Queue for Deaf {
     }
     async fn recover_stuck(&self, request: &RecoverRequest) -> Result<DequeueReport> {
         self.recoveries.fetch_add(1, SeqCst);
-        self.inner.recover_stuck(request).await
-    }
-    async fn stats(&self, now: Timestamp) -> Result<QueueStats> {
-        self.inner.stats(now).await
-    }
-}
-
-/// A queue that at times settles without a word, and gives nothing by itself meanwhile.
-struct Mute {
-    inner: MemoryQueue,
-    mute: Arc<AtomicBool>,
-}
-
-#[async_trait]
-impl Queue for Mute {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-    fn ordering(&self) -> Ordering {
-        self.inner.ordering()
-    }
-    async fn enqueue(&self, messages: &[Message]) -> Vec<Result<Enqueued, PublishError>> {
-        self.inner.enqueue(messages).await
-    }
-    async fn dequeue(&self, request: &DequeueRequest) -> Result<DequeueReport> {
-        if self.mute.load(SeqCst) {
-            tokio::time::sleep(request.wait).await;
-            return Ok(DequeueReport::default());
-        }
-        self.inner.dequeue(request).await
-    }
-    async fn settle(&self, all: &[DeliverySettlement], now: Timestamp) -> Result<SettleReport> {
-        let report = self.inner.settle(all, now).await;
-        if self.mute.load(SeqCst) {
-            return deaf("settle");
-        }
-        report
-    }
-    async fn extend(
-        &self,
-        all: &[Receipt],
-        lease: Duration,
-        now: Timestamp,
-    ) -> Result<Vec<Receipt>> {
-        self.inner.extend(all, lease, now).await
-    }
-    async fn recover_stuck(&self, request: &RecoverRequest) -> Result<DequeueReport> {
         self.inner.recover_stuck(request).await
     }
     async fn stats(&self, now: Timestamp) -> Result<QueueStats> {
@@ -148,6 +111,7 @@ async fn handled_while(
         inner: stage.queue.clone(),
         to_settlements: Arc::clone(&to_settlements),
         hears_after,
+        mute: Arc::default(),
         recoveries: Arc::default(),
     };
     let config = WorkerConfig {
@@ -197,9 +161,12 @@ async fn what_was_settled_as_failed_unheard_is_not_settled_so_again_under_its_ne
     let stage = Stage::new(65);
     stage.enqueue(&[text(0)]).await;
     let mute = Arc::new(AtomicBool::new(false));
-    let queue = Mute {
+    let queue = Deaf {
         inner: stage.queue.clone(),
+        to_settlements: Arc::default(),
+        hears_after: Some(Duration::ZERO),
         mute: Arc::clone(&mute),
+        recoveries: Arc::default(),
     };
     let unheard = Arc::clone(&mute);
     let recorder = Recorder::new(Duration::ZERO, move |delivery| {

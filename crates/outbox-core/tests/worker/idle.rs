@@ -34,6 +34,7 @@ async fn recoveries(lease: Option<Duration>) -> u32 {
         inner: stage.queue.clone(),
         to_settlements: Arc::default(),
         hears_after: None,
+        mute: Arc::default(),
         recoveries: Arc::clone(&recoveries),
     };
     let worker = plain(&Recorder::healthy());
