@@ -77,7 +77,13 @@ fn measure(scale: &Scale, path: &Path, samples: usize, other_process: bool) -> V
         } else {
             append(&outbox, samples).await
         };
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        // What is not woken for comes with the safety poll, and later than this.
+        for _ in 0..50 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            if arrivals.0.lock().unwrap().len() >= committed.len() {
+                break;
+            }
+        }
         shutdown.trigger();
         relaying.await.unwrap();
         committed
