@@ -34,8 +34,9 @@ pub struct Delivery {
     /// How often its holder's lease ended and another took it over, since an attempt was last
     /// settled as failed. One that is taken over again and again may kill those who handle it.
     pub takeovers: u32,
-    /// The last failed attempt's record, where there was one.
-    pub last_failure: Option<AttemptRecord>,
+    /// The last failed attempt's record, where there was one; boxed, because most deliveries have none and
+    /// are moved often.
+    pub last_failure: Option<Box<AttemptRecord>>,
     /// When the message entered the queue.
     pub enqueued_at: Timestamp,
 }

@@ -304,7 +304,7 @@ impl Entry {
             receipt,
             attempt: self.failures + 1,
             takeovers: self.takeovers,
-            last_failure: self.history.last().cloned(),
+            last_failure: self.history.last().cloned().map(Box::new),
             enqueued_at: self.enqueued_at,
         }
     }

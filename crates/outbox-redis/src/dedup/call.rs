@@ -111,18 +111,14 @@ impl<'a> Call<'a> {
                 let buckets = (0..period.live()).map(|place| period.bucket(self.names, place, at));
                 self.keys.extend(buckets);
             }
-            self.id(*id);
         }
+        self.ids(ids.iter());
     }
 
     /// Adds what claimed ids are to be remembered for and where, and for each of them its key, its
     /// bucket, and what shows the claim.
     pub(super) fn towards(&mut self, claims: &[Proof], ttl: Duration) -> Result<()> {
         self.lasting(ttl)?;
-        if let Places::Sets(_) = self.places {
-            self.runs(claims);
-            return Ok(());
-        }
         let bucket = match self.places {
             Places::Buckets(period, shards) => {
                 self.count(1);
@@ -130,37 +126,31 @@ impl<'a> Call<'a> {
             }
             _ => None,
         };
-        for (id, token) in claims {
+        for (id, _) in claims {
             self.own(*id);
             if let Some((period, shards, place)) = bucket {
                 let bucket = period.bucket(self.names, place, (*id, shards));
                 self.keys.push(bucket);
             }
-            self.id(*id);
-            self.token(*token);
         }
+        self.runs(claims);
         Ok(())
     }
 
     /// Adds what shows claims.
     pub(super) fn held(&mut self, claims: &[Proof]) {
-        if let Places::Sets(_) = self.places {
-            return self.runs(claims);
-        }
-        for (id, token) in claims {
-            self.own(*id);
-            self.token(*token);
-        }
+        claims.iter().for_each(|(id, _)| self.own(*id));
+        self.runs(claims);
     }
 
-    /// Adds claimed ids in runs of those that have the same token, each behind it and their number.
+    /// Adds claims in runs of those that have the same token, each behind it and their number.
     fn runs(&mut self, claims: &[Proof]) {
         for run in claims.chunk_by(|(_, one), (_, next)| one == next) {
             if let Some((_, token)) = run.first() {
                 self.token(*token);
             }
             self.args.push(number(run.len() as u64));
-            run.iter().for_each(|(id, _)| self.id(*id));
+            self.ids(run.iter().map(|(id, _)| id));
         }
     }
 
@@ -194,13 +184,16 @@ impl<'a> Call<'a> {
     /// Names the key of an id's own, where it has one.
     fn own(&mut self, id: MessageId) {
         if !matches!(self.places, Places::Sets(_)) {
-            self.keys.push(self.names.part(&format!("id:{id}")));
+            self.keys.push(format!("{}:id:{id}", self.names));
         }
     }
 
-    /// Adds an id as a field of a bucket, or a member of a set.
-    fn id(&mut self, id: MessageId) {
-        self.args.push(self.texts.bytes(id.as_bytes()));
+    /// Adds ids as fields of buckets, or members of sets; nothing where each has a key of its own alone.
+    fn ids<'i>(&mut self, ids: impl Iterator<Item = &'i MessageId>) {
+        if self.places != Places::Own {
+            let texts = &mut self.texts;
+            self.args.extend(ids.map(|id| texts.bytes(id.as_bytes())));
+        }
     }
 
     /// Adds a token as scripts compare it.

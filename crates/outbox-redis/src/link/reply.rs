@@ -23,11 +23,16 @@ impl Reply {
 
     /// The bytes of a text or blob.
     pub(crate) fn bytes(self) -> Result<Bytes, Fault> {
-        match self.0 {
+        self.as_bytes().cloned()
+    }
+
+    /// The bytes of a text or blob.
+    pub(crate) fn as_bytes(&self) -> Result<&Bytes, Fault> {
+        match &self.0 {
             Resp3Frame::BlobString { data, .. }
             | Resp3Frame::SimpleString { data, .. }
             | Resp3Frame::VerbatimString { data, .. } => Ok(data),
-            other => Err(unexpected("a text", &other)),
+            other => Err(unexpected("a text", other)),
         }
     }
 
@@ -89,26 +94,31 @@ fn describe(frame: &Resp3Frame) -> String {
 }
 
 #[cfg(test)]
+impl From<Bytes> for Reply {
+    fn from(data: Bytes) -> Self {
+        let attributes = None;
+        Self(Resp3Frame::BlobString { data, attributes })
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
-    fn blob(text: &'static str) -> Resp3Frame {
-        Resp3Frame::BlobString {
-            data: Bytes::from_static(text.as_bytes()),
-            attributes: None,
-        }
+    fn blob(text: &'static str) -> Reply {
+        Reply::from(Bytes::from_static(text.as_bytes()))
     }
 
     #[test]
     fn a_number_may_be_written_as_a_text() {
-        assert_eq!(Reply(blob("-7")).number().unwrap(), -7);
-        assert!(Reply(blob("seven")).number().is_err());
+        assert_eq!(blob("-7").number().unwrap(), -7);
+        assert!(blob("seven").number().is_err());
         assert!(Reply(Resp3Frame::Null).number().is_err());
     }
 
     #[test]
     fn a_list_that_is_not_there_is_empty() {
         assert_eq!(Reply(Resp3Frame::Null).list().unwrap(), []);
-        assert!(Reply(blob("x")).list().is_err());
+        assert!(blob("x").list().is_err());
     }
 }

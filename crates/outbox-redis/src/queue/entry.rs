@@ -30,8 +30,8 @@ pub(crate) struct Entry {
     pub(crate) id: EntryId,
     /// How often it was taken over since it came into the stream.
     pub(super) takeovers: u32,
-    /// Each name, and behind it its value.
-    fields: Vec<Bytes>,
+    /// Each name, and behind it its value: texts.
+    fields: Vec<Reply>,
 }
 
 /// Why an entry is none of ours, or is no more.
@@ -61,18 +61,22 @@ impl Entry {
         let text = parts.next().ok_or_else(not_an_entry)?.bytes()?;
         let id = parse_id(&text).ok_or_else(not_an_entry)?;
         let fields = parts.next().map_or(Ok(Vec::new()), Reply::list)?;
-        let fields: Result<Vec<_>, Fault> = fields.into_iter().map(Reply::bytes).collect();
+        fields
+            .iter()
+            .try_for_each(|field| field.as_bytes().map(drop))?;
         Ok(Self {
             text,
             id,
             takeovers: 0,
-            fields: fields?,
+            fields,
         })
     }
 
     pub(crate) fn field(&self, name: &str) -> Option<&Bytes> {
-        let mut pairs = self.fields.chunks_exact(2);
-        pairs.find(|pair| pair[0] == name).map(|pair| &pair[1])
+        let pairs = self.fields.chunks_exact(2);
+        let mut texts =
+            pairs.filter_map(|pair| pair[0].as_bytes().ok().zip(pair[1].as_bytes().ok()));
+        texts.find(|(of, _)| *of == name).map(|(_, value)| value)
     }
 
     fn number(&self, name: &'static str) -> Result<Option<i64>, Malformed> {
@@ -134,7 +138,7 @@ impl Entry {
         Ok(Delivery {
             attempt: self.count("a")?.saturating_add(1),
             takeovers: self.count("k")?.saturating_add(self.takeovers),
-            last_failure: self.history()?.pop(),
+            last_failure: self.history()?.pop().map(Box::new),
             ..fresh
         })
     }
@@ -257,7 +261,7 @@ mod tests {
     fn entry(fields: Vec<(&'static str, Vec<u8>)>) -> Entry {
         let fields = fields.into_iter().flat_map(|(name, value)| {
             let name = Bytes::from_static(name.as_bytes());
-            [name, Bytes::from(value)]
+            [name, Bytes::from(value)].map(Reply::from)
         });
         Entry {
             text: Bytes::from_static(b"5-1"),

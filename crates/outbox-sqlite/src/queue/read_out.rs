@@ -113,7 +113,7 @@ impl Inner {
             },
             attempt: entry.attempts.saturating_add(1),
             takeovers: entry.takeovers,
-            last_failure: last_failure(entry.history.as_deref())?,
+            last_failure: last_failure(entry.history.as_deref())?.map(Box::new),
             enqueued_at: Timestamp::from_micros(entry.enqueued_at),
         })
     }

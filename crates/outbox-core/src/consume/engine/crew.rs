@@ -2,7 +2,6 @@
 //! blocks neither the heartbeat nor the others.
 
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, sleep_until};
 use tracing::Instrument;
 
@@ -64,8 +64,15 @@ impl Crew {
         let (number, shared) = (self.last, Arc::clone(&self.shared));
         let message = admitted.delivery.message.id;
         let span = tracing::debug_span!(names::SPAN_HANDLE, %message);
+        // It is moved several times on its way into a task, and is kept small for that.
         let handling = async move {
-            let ended = shared.carry_out(admitted, started).await;
+            let ending = shared.carry_out(&admitted).await;
+            let ended = Ended {
+                admitted,
+                ending,
+                started,
+                ended: shared.clock.now(),
+            };
             shared.ended().push((number, ended));
             shared.news.notify_one();
         };
@@ -111,23 +118,17 @@ impl Shared {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn carry_out(&self, admitted: Admitted, started: Timestamp) -> Ended {
+    async fn carry_out(&self, admitted: &Admitted) -> Ending {
         // Around all that is the handler's, so that not even what breaks when it is dropped leaves a
         // delivery behind.
-        let answer = AssertUnwindSafe(self.answer(&admitted)).catch_unwind();
-        let ending = match answer.await {
+        let answer = AssertUnwindSafe(self.answer(admitted)).catch_unwind();
+        match answer.await {
             Ok(Some(answer)) => Ending::Answered(answer),
             Ok(None) => {
                 let limit = self.limit;
                 Ending::Broken(format!("handler did not answer within {limit:?}"))
             }
             Err(_) => Ending::Broken("handler panicked".to_owned()),
-        };
-        Ended {
-            admitted,
-            ending,
-            started,
-            ended: self.clock.now(),
         }
     }
 
@@ -136,20 +137,18 @@ impl Shared {
     async fn answer(&self, admitted: &Admitted) -> Option<Result<Handled, HandlerError>> {
         let until = Instant::now().checked_add(self.limit);
         let mut answer = self.handler.handle(&admitted.delivery);
-        let mut limit = pin!(None);
+        let mut limit = None;
         std::future::poll_fn(|context| {
             if let Poll::Ready(answer) = answer.as_mut().poll(context) {
                 return Poll::Ready(Some(answer));
             }
-            if let (None, Some(until)) = (limit.as_ref().get_ref(), until) {
-                // A handler may not let others have their turn: its time ends all the same.
-                let over = tokio::task::coop::unconstrained(sleep_until(until));
-                limit.set(Some(over));
-            }
-            match limit.as_mut().as_pin_mut() {
-                Some(limit) => limit.poll(context).map(|()| None),
-                None => Poll::Pending,
-            }
+            let Some(until) = until else {
+                return Poll::Pending;
+            };
+            // A handler may not let others have their turn: its time ends all the same.
+            let over = || Box::pin(unconstrained(sleep_until(until)));
+            let limit = limit.get_or_insert_with(over);
+            limit.as_mut().poll(context).map(|()| None)
         })
         .await
     }

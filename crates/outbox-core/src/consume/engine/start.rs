@@ -122,7 +122,7 @@ impl Engine<'_> {
     /// places, and so do those behind them of the same key. Suspects wait until those are gone from this
     /// worker with which they must not be taken over.
     fn choose(&mut self, most: usize) -> Vec<Delivery> {
-        let suspects = self.suspects_in_hand().and(self.suspects_leaving());
+        let mut suspects = None;
         let mut chosen = Vec::new();
         let mut keys = BTreeSet::new();
         let mut place = 0;
@@ -131,7 +131,9 @@ impl Engine<'_> {
         {
             let key = self.serial_key(delivery);
             let taken = key.is_some_and(|key| self.busy_keys.contains(key) || keys.contains(key));
-            if taken || (is_suspect(delivery) && !suspects.fit()) {
+            // All that is held is looked at only where something is suspect.
+            let held = || self.suspects_in_hand().and(self.suspects_leaving());
+            if taken || (is_suspect(delivery) && !suspects.get_or_insert_with(held).fit()) {
                 place += 1;
             } else {
                 keys.extend(key.cloned());

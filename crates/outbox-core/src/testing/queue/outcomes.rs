@@ -50,7 +50,7 @@ async fn a_retry_counts_an_attempt_and_carries_its_failure(
     assert_eq!(second.attempt, 2);
     assert_eq!(
         second.last_failure,
-        Some(failure(START, "the mill is on fire"))
+        Some(failure(START, "the mill is on fire").into())
     );
     assert_eq!(second.message, first.message);
     assert_eq!(second.enqueued_at, first.enqueued_at);
@@ -131,7 +131,7 @@ async fn a_delay_keeps_the_failures_so_far(harness: &dyn QueueHarness) -> CaseRe
     assert!(scene.settle(delivery.receipt, delay(START), START).await?);
     let delivery = scene.dequeue_one(START).await?;
     assert_eq!(delivery.attempt, 2);
-    assert_eq!(delivery.last_failure, Some(failure(START, "busy")));
+    assert_eq!(delivery.last_failure, Some(failure(START, "busy").into()));
     Ok(())
 }
 

@@ -206,7 +206,7 @@ async fn attempts_and_the_last_failure_survive_a_takeover(
     scene.dequeue_one(START).await?;
     let taken = only(scene.recover(RIVAL, 10, START + LEASE).await?.deliveries)?;
     assert!(taken.attempt >= 3, "attempt {}", taken.attempt);
-    assert_eq!(taken.last_failure, Some(failure(START, "no reply")));
+    assert_eq!(taken.last_failure, Some(failure(START, "no reply").into()));
     Ok(())
 }
 

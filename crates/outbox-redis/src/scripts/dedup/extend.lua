@@ -1,9 +1,9 @@
--- Extends claims. KEYS: the own key of each id. ARGV, from 5 on: the lease, then each token.
+-- Extends claims. KEYS: the own key of each id. ARGV, from 5 on: the lease, then the claims.
 -- Answers the moment, then for each claim whether it took effect.
 local lease = after(tonumber(ARGV[5]))
-local answers = {micros}
+local answers, tokens = {micros}, claimed(6)
 for place, key in ipairs(KEYS) do
-  local live = own(key) == ARGV[5 + place]
+  local live = own(key) == tokens[place]
   if live then
     call('PEXPIREAT', key, lease)
   end

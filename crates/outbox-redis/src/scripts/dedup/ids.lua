@@ -44,6 +44,22 @@ local function owned(width)
   return held
 end
 
+-- The token of each claim, and its id in the compact layout. Claims come in runs from ARGV[first] on, each
+-- behind its token and their number, and there with the ids behind that.
+local function claimed(first)
+  local tokens, ids, at = {}, {}, 0
+  local named = ARGV[2] ~= ''
+  while first <= #ARGV do
+    local token, count = ARGV[first], tonumber(ARGV[first + 1])
+    for n = 1, count do
+      at = at + 1
+      tokens[at], ids[at] = token, named and ARGV[first + 1 + n]
+    end
+    first = first + 2 + (named and count or 0)
+  end
+  return tokens, ids
+end
+
 -- Which of the buckets from KEYS[first] on remembers the id, by its number in KEYS.
 local function bucket_of(first, id)
   for place = first, first + buckets - 1 do

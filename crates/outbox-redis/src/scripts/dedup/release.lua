@@ -1,8 +1,8 @@
--- Gives claims back. KEYS: the own key of each id. ARGV, from 5 on: each token.
+-- Gives claims back. KEYS: the own key of each id. ARGV, from 5 on: the claims.
 -- Answers the moment, then for each claim whether it took effect.
-local answers = {micros}
+local answers, tokens = {micros}, claimed(5)
 for place, key in ipairs(KEYS) do
-  local live = own(key) == ARGV[4 + place]
+  local live = own(key) == tokens[place]
   if live then
     call('DEL', key)
   end

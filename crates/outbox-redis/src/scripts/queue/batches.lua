@@ -1,7 +1,8 @@
--- A batch is what one read of many returned and one script leased. BATCHES has each by its token: what
--- stands in HELD otherwise, a space, and the ids of its entries with spaces between them. It has as
--- `n` and the token how many of them are left, and as `n` how many of all batches. Whoever does more
--- with an entry of a batch than settle it has the batch's entries noted one by one first.
+-- A batch is what one read of many returned and one script leased. BATCHES has by its token what stands
+-- in HELD otherwise, and as `i` and the token the ids of its entries with spaces between them: apart,
+-- because a script hashes every byte of what it is told. It has as `n` and the token how many of them
+-- are left, and as `n` how many of all batches. Whoever does more with an entry of a batch than settle
+-- it has the batch's entries noted one by one first.
 
 -- How many entries are held.
 local function held_count()
@@ -16,29 +17,24 @@ local function hold_batch(owner, lease, entries, ids)
   add_to_hold(owner .. ends, entries)
   redis.call('HINCRBY', BATCHES, 'n', entries)
   redis.call(
-    'HSET', BATCHES, 'n' .. token, entries, token, owner .. token .. '|' .. ends .. ' ' .. ids)
+    'HSET', BATCHES, 'n' .. token, entries, 'i' .. token, ids, token, owner .. token .. '|' .. ends)
   return token
 end
 
--- What would stand in HELD of each entry of a batch, and the ids of those it began with.
-local function value_and_ids(batch)
-  local space = string.find(batch, ' ', 17, true)
-  return string.sub(batch, 1, space - 1), string.sub(batch, space + 1)
-end
-
--- The batch that is held with this proof, and its token; nothing where there is none.
+-- What would stand in HELD of each entry of the batch that is held with this proof, and its token;
+-- nothing where there is none.
 local function batch_of(proof)
   local token = string.sub(proof, 17, -2)
-  local batch = redis.call('HGET', BATCHES, token)
-  if batch and string.sub(batch, 1, #proof) == proof then
-    return batch, token
+  local value = redis.call('HGET', BATCHES, token)
+  if value and string.sub(value, 1, #proof) == proof then
+    return value, token
   end
 end
 
 -- Takes entries out of a batch.
 local function take_from_batch(token, entries)
   if redis.call('HINCRBY', BATCHES, 'n' .. token, 0 - entries) <= 0 then
-    redis.call('HDEL', BATCHES, token, 'n' .. token)
+    redis.call('HDEL', BATCHES, token, 'i' .. token, 'n' .. token)
   end
   if redis.call('HINCRBY', BATCHES, 'n', 0 - entries) <= 0 then
     redis.call('HDEL', BATCHES, 'n')
@@ -79,10 +75,9 @@ local function pending_of(ids)
 end
 
 -- Notes what is left of a batch entry by entry.
-local function dissolve(token, batch)
-  local value, text = value_and_ids(batch)
+local function dissolve(token, value)
   local ids, pairs_of = {}, {}
-  for id in string.gmatch(text, '%S+') do
+  for id in string.gmatch(redis.call('HGET', BATCHES, 'i' .. token), '%S+') do
     ids[#ids + 1] = id
   end
   local pending, left = pending_of(ids), 0

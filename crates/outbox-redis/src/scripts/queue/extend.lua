@@ -6,9 +6,9 @@ local ids, proofs = {}, {}
 local place = 4
 while place <= #ARGV do
   local proof, count = ARGV[place], tonumber(ARGV[place + 1])
-  local batch, token = batch_of(proof)
-  if batch then
-    dissolve(token, batch)
+  local value, token = batch_of(proof)
+  if value then
+    dissolve(token, value)
   end
   for at = place + 2, place + 1 + count do
     ids[#ids + 1] = ARGV[at]

@@ -31,16 +31,14 @@ local function consumer_of(value)
   local name = string.gsub(hex, '^(' .. string.rep('%x', 8) .. ')(%x%x%x%x)(%x%x%x%x)(%x%x%x%x)', '%1-%2-%3-%4-')
   return name
 end
-local batches = redis.call('HGETALL', BATCHES)
-for place = 1, #batches, 2 do
-  local token, batch = batches[place], batches[place + 1]
-  if string.sub(token, 1, 1) ~= 'n' then
-    local value, ids = value_and_ids(batch)
+for _, token in ipairs(redis.call('HKEYS', BATCHES)) do
+  if string.find(token, '^%d') then
+    local value = redis.call('HGET', BATCHES, token)
     if tonumber(string.sub(hold_in(value), 17)) <= NOW then
-      dissolve(token, batch)
+      dissolve(token, value)
     else
       local name = consumer_of(value)
-      going_on[name] = (going_on[name] or ' ') .. ids .. ' '
+      going_on[name] = (going_on[name] or ' ') .. redis.call('HGET', BATCHES, 'i' .. token) .. ' '
     end
   end
 end

@@ -66,8 +66,8 @@ end
 local batches = {}
 local function batch_with(proof)
   if batches[proof] == nil then
-    local batch, token = batch_of(proof)
-    batches[proof] = batch and {value = value_and_ids(batch), token = token} or false
+    local value, token = batch_of(proof)
+    batches[proof] = value and {value = value, token = token} or false
   end
   return batches[proof]
 end
