@@ -27,14 +27,13 @@ async fn know_commands(link: &Link) -> Result<Option<&'static str>, Fault> {
     let names = NEEDED.iter().map(|name| Arg::from_static_str(name));
     let args = std::iter::once(Arg::from_static_str("INFO")).chain(names);
     let known = link.command("COMMAND", None, args.collect()).await?;
-    let known = known.list()?;
-    let missing = known.iter().position(is_unknown);
+    let missing = known.list()?.position(is_unknown);
     Ok(missing.and_then(|place| NEEDED.get(place).copied()))
 }
 
 /// A command that is not known is nothing, or an empty list.
-fn is_unknown(command: &Reply) -> bool {
-    command.is_null() || command.clone().list().is_ok_and(|list| list.is_empty())
+fn is_unknown(command: Reply) -> bool {
+    command.is_null() || command.list().is_ok_and(|list| list.len() == 0)
 }
 
 /// The server's `maxmemory-policy`, where it tells one.

@@ -138,7 +138,7 @@ impl RedisDeduplicationCache {
             let keys: Vec<&str> = call.keys.iter().map(String::as_str).collect();
             let script = call.script(act);
             let reply = self.store.link()?.run(script, &keys, call.args).await?;
-            let mut numbers = reply.list()?.into_iter().map(|one| one.number());
+            let mut numbers = reply.list()?.map(|one| one.number());
             let moment = numbers.next().transpose()?.unwrap_or_default();
             self.drift.learn(now, Timestamp::from_micros(moment));
             let answers = numbers.collect::<Result<Vec<_>, _>>()?;

@@ -26,12 +26,12 @@ impl RedisQuarantine {
         let number = |number: u64| Arg::Integer(i64::try_from(number).unwrap_or(i64::MAX));
         let args = vec![number(after), number(max as u64)];
         let reply = self.run(&scripts::AUDIT, None, args).await?;
-        reply.list()?.into_iter().map(record).collect()
+        reply.list()?.map(record).collect()
     }
 }
 
 fn record(reply: Reply) -> Result<AuditRecord, Fault> {
-    let mut parts = reply.list()?.into_iter();
+    let mut parts = reply.list()?;
     let mut next = || parts.next().ok_or_else(too_short);
     let number = |reply: Reply| Ok::<_, Fault>(reply.number()?.unsigned_abs());
     let wrong = |what: String| Fault::Told(OutboxError::codec("a record of the audit", what));

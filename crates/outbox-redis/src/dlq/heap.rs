@@ -90,9 +90,9 @@ impl RedisDlqHeap {
             Arg::Integer(i64::try_from(request.max).unwrap_or(i64::MAX)),
             Arg::Integer(i64::try_from(request.lease.as_micros()).unwrap_or(i64::MAX)),
         ];
-        let mut parts = self.run(&DRAIN, args).await?.list()?.into_iter();
+        let mut parts = self.run(&DRAIN, args).await?.list()?;
         let claim = parts.next().map_or(Ok(0), count)?;
-        let entries = parts.next().map_or(Ok(Vec::new()), Reply::list)?;
+        let entries = parts.next().unwrap_or(Reply::NOTHING).list()?;
         let entries = entries.into_iter().map(|reply| entry(reply, claim));
         let mut drained = entries.collect::<Result<Vec<_>, Fault>>()?;
         drained.sort_by_key(|entry| std::cmp::Reverse(entry.failures));
@@ -114,7 +114,7 @@ impl RedisDlqHeap {
 
     async fn counted(&self, now: Timestamp) -> Result<HeapStats, Fault> {
         let reply = self.run(&STATS, vec![self.store.moment(now)]).await?;
-        let mut parts = reply.list()?.into_iter();
+        let mut parts = reply.list()?;
         let mut next = || parts.next().ok_or_else(too_short);
         Ok(HeapStats {
             entries: count(next()?)?,
@@ -157,7 +157,7 @@ fn subject(name: &Bytes) -> Result<Subject, Fault> {
 }
 
 fn entry(reply: Reply, claim: u64) -> Result<DlqEntry, Fault> {
-    let mut parts = reply.list()?.into_iter();
+    let mut parts = reply.list()?;
     let mut next = || parts.next().ok_or_else(too_short);
     let moment = |reply: Reply| Ok::<_, Fault>(Timestamp::from_micros(reply.number()?));
     let text = |reply: Reply| Ok::<_, Fault>(String::from_utf8_lossy(&reply.bytes()?).into_owned());

@@ -118,9 +118,9 @@ impl RedisQuarantine {
             let mut args = vec![from, Arg::from_static_str(among), Arg::Integer(WALK)];
             args.extend(ids.iter().map(|id| Arg::Bytes(id.clone())));
             let reply = self.run(&scripts::FIND, None, args).await?;
-            let mut parts = reply.list()?.into_iter();
+            let mut parts = reply.list()?;
             let next = parts.next().ok_or_else(too_short)?.bytes()?;
-            for id in parts.next().map_or(Ok(Vec::new()), Reply::list)? {
+            for id in parts.next().unwrap_or(Reply::NOTHING).list()? {
                 found.insert(id.bytes()?);
             }
             if next.is_empty() || found.len() == ids.len() {

@@ -46,7 +46,7 @@ impl RedisQuarantine {
     pub(super) async fn fill(&self) -> Result<i64, Fault> {
         loop {
             let reply = self.run(&scripts::UNFILLED, None, vec![Arg::Integer(FILL)]);
-            let mut parts = reply.await?.list()?.into_iter();
+            let mut parts = reply.await?.list()?;
             let mut next = || parts.next().ok_or_else(too_short);
             let filled = next()?.bytes()?;
             let entries = Entry::list(next()?)?;
@@ -76,7 +76,7 @@ impl RedisQuarantine {
                 args.extend(label.lines_and_name()?);
             }
             let reply = self.run(&scripts::SWEEP, None, args);
-            let mut parts = reply.await?.list()?.into_iter();
+            let mut parts = reply.await?.list()?;
             let mut next = || parts.next().ok_or_else(too_short);
             let came_to = usize::try_from(next()?.number()?).unwrap_or(0);
             gone -= next()?.number()?;
@@ -183,7 +183,7 @@ impl RedisQuarantine {
         let [to, limit] = ["+", "LIMIT"].map(Arg::from_static_str);
         let args = vec![Arg::from(key), from, to, limit, Arg::Integer(0), most];
         let reply = self.link()?.command("ZRANGEBYLEX", Some(key), args).await?;
-        reply.list()?.into_iter().map(Reply::bytes).collect()
+        reply.list()?.map(Reply::bytes).collect()
     }
 
     /// Those of the letters that are named by their numbers that are meant.
@@ -217,11 +217,7 @@ impl RedisQuarantine {
             return Ok((0, Vec::new()));
         }
         let ids = labels.iter().map(|label| entry_arg(label.id())).collect();
-        let mut parts = self
-            .run(&scripts::READ, None, ids)
-            .await?
-            .list()?
-            .into_iter();
+        let mut parts = self.run(&scripts::READ, None, ids).await?.list()?;
         let came_to = parts.next().ok_or_else(too_short)?.number()?;
         let entries = parts.next().map_or(Ok(Vec::new()), Entry::list)?;
         let came_to = usize::try_from(came_to).unwrap_or(0).min(labels.len());

@@ -116,7 +116,7 @@ impl RedisQuarantine {
             return Ok(());
         }
         let again = self.run(&scripts::SEEN, None, args).await?.list()?;
-        let again = again.into_iter().map(Reply::bytes);
+        let again = again.map(Reply::bytes);
         let again = again.collect::<Result<HashSet<_>, _>>()?;
         if again.is_empty() {
             return Ok(());

@@ -136,7 +136,7 @@ fn bytes(bytes: Vec<u8>) -> Arg {
 }
 
 fn read(reply: Reply) -> Result<Sent, Fault> {
-    let mut pieces = reply.list()?.into_iter();
+    let mut pieces = reply.list()?;
     let mut next = || {
         pieces.next().ok_or(Fault::Reply {
             wanted: "an answer of the script",

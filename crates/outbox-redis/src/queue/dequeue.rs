@@ -116,7 +116,7 @@ impl RedisQueue {
             number(request.max.clamp(1, FEW)),
         ];
         let reply = self.run_repairing(&scripts::TAKE, Some(now), args).await?;
-        let mut parts = reply.list()?.into_iter();
+        let mut parts = reply.list()?;
         let mut next = || parts.next().ok_or_else(too_short);
         let token = token_in(next()?)?;
         let entries = Entry::list(next()?)?;
@@ -214,13 +214,13 @@ impl RedisQueue {
         ];
         let reply = link.command("XREADGROUP", Some(stream), args).await?;
         // A list of streams, each with its name and its entries: with one stream, the second piece.
-        let mut pieces = reply.list()?.into_iter();
+        let mut pieces = reply.list()?;
         let Some(first) = pieces.next() else {
             return Ok(Vec::new());
         };
         let entries = match pieces.next() {
             Some(entries) => Some(entries),
-            None => first.list()?.into_iter().nth(1),
+            None => first.list()?.nth(1),
         };
         entries.map_or(Ok(Vec::new()), Entry::list)
     }
@@ -247,7 +247,7 @@ impl RedisQueue {
         let hold = self.run(&scripts::HOLD, Some(now), args);
         let open = async { self.open_all(entries, request.owner) };
         let (reply, mut opened) = join(hold, open).await;
-        let mut parts = reply?.list()?.into_iter();
+        let mut parts = reply?.list()?;
         let mut next = || parts.next().ok_or_else(too_short);
         let token = token_in(next()?)?;
         let next_expiry = moment_in(next()?)?;

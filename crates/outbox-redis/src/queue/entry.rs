@@ -52,15 +52,19 @@ pub(crate) enum Malformed {
 impl Entry {
     /// The entries in the list `reply`; those without fields were deleted, and are left out.
     pub(crate) fn list(reply: Reply) -> Result<Vec<Self>, Fault> {
-        let read = reply.list()?.into_iter().filter(|entry| !entry.is_null());
-        read.map(Self::read).collect()
+        let pieces = reply.list()?;
+        let mut entries = Vec::with_capacity(pieces.len());
+        for piece in pieces.filter(|piece| !piece.is_null()) {
+            entries.push(Self::read(piece)?);
+        }
+        Ok(entries)
     }
 
     fn read(reply: Reply) -> Result<Self, Fault> {
-        let mut parts = reply.list()?.into_iter();
+        let mut parts = reply.list()?;
         let text = parts.next().ok_or_else(not_an_entry)?.bytes()?;
         let id = parse_id(&text).ok_or_else(not_an_entry)?;
-        let fields = parts.next().map_or(Ok(Vec::new()), Reply::list)?;
+        let fields: Vec<_> = parts.next().unwrap_or(Reply::NOTHING).list()?.collect();
         fields
             .iter()
             .try_for_each(|field| field.as_bytes().map(drop))?;

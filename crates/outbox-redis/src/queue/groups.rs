@@ -118,7 +118,7 @@ impl RedisQueue {
         let args = vec![self.moment(), Arg::from(own)];
         let keys = [parts.stream(), parts.groups()];
         let reply = self.link()?.run(&LIST, &keys, args).await?;
-        reply.list()?.into_iter().map(group).collect()
+        reply.list()?.map(group).collect()
     }
 
     fn moment(&self) -> Arg {
@@ -127,7 +127,7 @@ impl RedisQueue {
 }
 
 fn removal(reply: Reply) -> Result<GroupRemoval, Fault> {
-    let mut parts = reply.list()?.into_iter();
+    let mut parts = reply.list()?;
     let mut next = || parts.next().ok_or_else(super::dequeue::too_short);
     Ok(match next()?.text()?.as_str() {
         "removed" => GroupRemoval::Removed,
@@ -145,7 +145,7 @@ fn told(group: &RedisGroup) -> String {
 }
 
 fn group(reply: Reply) -> Result<RedisGroup, Fault> {
-    let mut parts = reply.list()?.into_iter();
+    let mut parts = reply.list()?;
     let mut next = || parts.next().ok_or_else(super::dequeue::too_short);
     Ok(RedisGroup {
         name: next()?.text()?,

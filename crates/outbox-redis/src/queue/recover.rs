@@ -66,7 +66,7 @@ impl RedisQueue {
         let reply = self
             .run_repairing(&scripts::RECOVER, Some(now), args)
             .await?;
-        let mut parts = reply.list()?.into_iter();
+        let mut parts = reply.list()?;
         let mut next = || parts.next().ok_or_else(too_short);
         let token = token_in(next()?)?;
         let mut entries = Entry::list(next()?)?;

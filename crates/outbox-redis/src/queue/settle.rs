@@ -101,7 +101,7 @@ impl RedisQueue {
         let mut args = vec![self.stays()];
         args.extend(runs.into_args());
         let reply = self.run(&scripts::SETTLE, Some(now), args).await?;
-        let mut parts = reply.list()?.into_iter();
+        let mut parts = reply.list()?;
         let mut places = || parts.next().map_or(Ok(Vec::new()), places_in);
         let (lost, gone) = (places()?, places()?);
         if !gone.is_empty() {
@@ -177,7 +177,7 @@ fn text(failure: &AttemptRecord) -> Arg {
 
 /// The whole numbers in a list.
 pub(super) fn places_in(reply: Reply) -> Result<Vec<usize>, Fault> {
-    let numbers = reply.list()?.into_iter().map(Reply::number);
+    let numbers = reply.list()?.map(Reply::number);
     numbers
         .map(|place| Ok(usize::try_from(place?).unwrap_or(usize::MAX)))
         .collect()

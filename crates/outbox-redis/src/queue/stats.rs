@@ -9,7 +9,7 @@ impl RedisQueue {
     pub(super) async fn count(&self, now: Timestamp) -> Result<QueueStats, Fault> {
         let args = vec![self.stays()];
         let reply = self.run_repairing(&scripts::STATS, Some(now), args).await?;
-        let mut parts = reply.list()?.into_iter();
+        let mut parts = reply.list()?;
         let mut next = || parts.next().map_or(Ok(0), count_in);
         Ok(QueueStats {
             ready: next()?,

@@ -122,7 +122,7 @@ impl RedisQueue {
     pub(super) async fn look(&self, owner: WorkerId, now: Timestamp) -> Result<Look, Fault> {
         let args = vec![owner_bytes(owner)];
         let reply = self.run_repairing(&scripts::LOOK, Some(now), args).await?;
-        let mut parts = reply.list()?.into_iter();
+        let mut parts = reply.list()?;
         let mut next = || parts.next().ok_or_else(too_short);
         Ok(Look {
             moved: next()?.number()? > 0,

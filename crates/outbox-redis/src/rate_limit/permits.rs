@@ -52,7 +52,7 @@ impl Counter {
         let args = std::iter::once(self.store.moment(now)).chain(numbers);
         let link = self.store.link()?.within(self.timeout);
         let reply = link.run(script, &[&self.key], args.collect()).await?;
-        reply.list()?.into_iter().map(|one| one.number()).collect()
+        reply.list()?.map(|one| one.number()).collect()
     }
 }
 

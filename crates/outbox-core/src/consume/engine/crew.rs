@@ -96,7 +96,10 @@ impl Crew {
 
     /// What has ended, each with its number.
     pub(super) fn take_ended(&self) -> Vec<(u64, Ended)> {
-        std::mem::take(&mut *self.shared.ended())
+        let mut ended = self.shared.ended();
+        // About as many will end until the next time.
+        let room = Vec::with_capacity(ended.len());
+        std::mem::replace(&mut *ended, room)
     }
 }
 

@@ -109,6 +109,7 @@ impl Engine<'_> {
         }
         let semantics = self.worker.consumer.config().semantics;
         if self.worker.consumer.admits_at_once() && semantics != Semantics::AtMostOnce {
+            self.starting.reserve(chosen.len());
             for delivery in chosen {
                 self.reserve(&delivery);
                 self.starting.push(Admitted::unclaimed(delivery));
@@ -123,7 +124,7 @@ impl Engine<'_> {
     /// worker with which they must not be taken over.
     fn choose(&mut self, most: usize) -> Vec<Delivery> {
         let mut suspects = None;
-        let mut chosen = Vec::new();
+        let mut chosen = Vec::with_capacity(most.min(self.ready.len()));
         let mut keys = BTreeSet::new();
         let mut place = 0;
         while chosen.len() < most
@@ -193,7 +194,8 @@ impl Engine<'_> {
         }
         self.busy.settling = true;
         self.suspects_settling = self.suspects_leaving();
-        let decided = std::mem::take(&mut self.decided);
+        let room = Vec::with_capacity(self.decided.len());
+        let decided = std::mem::replace(&mut self.decided, room);
         self.settling = decided.iter().map(|one| one.delivery.receipt).collect();
         let worker = self.worker;
         let span = tracing::debug_span!(names::SPAN_SETTLE, deliveries = decided.len());

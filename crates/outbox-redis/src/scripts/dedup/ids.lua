@@ -29,9 +29,12 @@ end
 
 -- What the own keys of all ids hold, where each id has so many in KEYS; false where it is over.
 local function owned(width)
-  local keys = {}
-  for place = 1, #KEYS, width do
-    keys[#keys + 1] = KEYS[place]
+  local keys = KEYS
+  if width > 1 then
+    keys = {}
+    for place = 1, #KEYS, width do
+      keys[#keys + 1] = KEYS[place]
+    end
   end
   local held = call('MGET', unpack(keys))
   for at, key in ipairs(keys) do
