@@ -93,7 +93,7 @@ impl RedisDlqHeap {
         let mut parts = self.run(&DRAIN, args).await?.list()?;
         let claim = parts.next().map_or(Ok(0), count)?;
         let entries = parts.next().unwrap_or(Reply::NOTHING).list()?;
-        let entries = entries.into_iter().map(|reply| entry(reply, claim));
+        let entries = entries.map(|reply| entry(reply, claim));
         let mut drained = entries.collect::<Result<Vec<_>, Fault>>()?;
         drained.sort_by_key(|entry| std::cmp::Reverse(entry.failures));
         Ok(drained)

@@ -25,7 +25,12 @@ impl Reply {
 
     /// The bytes of a text or blob.
     pub(crate) fn bytes(self) -> Result<Bytes, Fault> {
-        self.as_bytes().cloned()
+        match self.0 {
+            Resp3Frame::BlobString { data, .. }
+            | Resp3Frame::SimpleString { data, .. }
+            | Resp3Frame::VerbatimString { data, .. } => Ok(data),
+            other => Err(unexpected("a text", &other)),
+        }
     }
 
     /// The bytes of a text or blob.

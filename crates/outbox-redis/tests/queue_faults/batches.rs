@@ -225,3 +225,20 @@ async fn a_batch_that_somebody_acknowledged_by_hand_is_forgotten_when_its_lease_
     assert!(recovered(&queue, worker()).await?.is_empty());
     assert_nothing_is_noted(&mut wire).await
 }
+
+#[tokio::test]
+async fn a_batch_whose_list_of_entries_is_gone_stops_no_recovery() -> Tested {
+    let server = RedisServer::start(&[]).await?;
+    let queue = queue_at(&server.url()).await?;
+    let mut wire = server.wire().await?;
+    let held = batch_of(&queue, worker(), 20, LEASE).await?;
+    let list = format!("i{}", held[0].receipt.token);
+    let gone = wire.command(&["HDEL", BATCHES, &list]).await?;
+    assert_eq!(gone, Answer::Number(1));
+    // What was read and never held is taken over once it has been idle for as long.
+    sleep(LEASE.max(Duration::from_millis(250))).await;
+    let taken = recovered(&queue, worker()).await?;
+    assert_eq!(taken.len(), held.len());
+    assert_eq!(done(&queue, &taken).await?, NONE);
+    assert_nothing_is_noted(&mut wire).await
+}

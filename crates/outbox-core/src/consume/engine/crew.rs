@@ -97,6 +97,9 @@ impl Crew {
     /// What has ended, each with its number.
     pub(super) fn take_ended(&self) -> Vec<(u64, Ended)> {
         let mut ended = self.shared.ended();
+        if ended.is_empty() {
+            return Vec::new();
+        }
         // About as many will end until the next time.
         let room = Vec::with_capacity(ended.len());
         std::mem::replace(&mut *ended, room)

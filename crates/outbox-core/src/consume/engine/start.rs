@@ -124,7 +124,7 @@ impl Engine<'_> {
     /// worker with which they must not be taken over.
     fn choose(&mut self, most: usize) -> Vec<Delivery> {
         let mut suspects = None;
-        let mut chosen = Vec::with_capacity(most.min(self.ready.len()));
+        let mut chosen = Vec::new();
         let mut keys = BTreeSet::new();
         let mut place = 0;
         while chosen.len() < most

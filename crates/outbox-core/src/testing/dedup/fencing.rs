@@ -16,6 +16,7 @@ pub(super) const CASES: &[DedupCase] = &[
     case!("9.1", a_claim_is_completed_once),
     case!("9.1", a_released_claim_is_over),
     case!("9.1", each_claim_of_a_call_is_answered_for_itself),
+    case!("9.1", claims_of_several_calls_are_answered_each_for_itself),
 ];
 
 type Proof = (MessageId, ClaimToken);
@@ -103,18 +104,49 @@ async fn a_released_claim_is_over(harness: &dyn DedupHarness) -> CaseResult {
 
 async fn each_claim_of_a_call_is_answered_for_itself(harness: &dyn DedupHarness) -> CaseResult {
     let scene = Scene::new(harness).await?;
-    let ids = ids(4);
-    let claims = scene.cache.claim(&ids, LEASE, START).await?;
-    let mut proofs = Vec::new();
-    for (id, claim) in ids.iter().zip(claims) {
-        match claim {
-            Claim::Acquired(token) => proofs.push((*id, token)),
-            other => return Err(format!("a fresh id: {other:?}").into()),
-        }
-    }
+    let proofs = acquire_all(&scene, &ids(4)).await?;
     let given_up = [proofs[1], proofs[2]];
     assert_eq!(scene.cache.release(&given_up, START).await?, [true, true]);
     let done = scene.cache.complete(&proofs, TTL, START).await?;
     assert_eq!(done, [true, false, false, true]);
     Ok(())
+}
+
+async fn claims_of_several_calls_are_answered_each_for_itself(
+    harness: &dyn DedupHarness,
+) -> CaseResult {
+    let scene = Scene::new(harness).await?;
+    let ids = ids(5);
+    let [one, three, five] = acquire_all(&scene, &[ids[0], ids[2], ids[4]]).await?[..] else {
+        return Err("three ids have three claims".into());
+    };
+    let [two, four] = acquire_all(&scene, &[ids[1], ids[3]]).await?[..] else {
+        return Err("two ids have two claims".into());
+    };
+    let anothers = (three.0, two.1);
+    let all = [one, two, anothers, four, five];
+    let extended = scene.cache.extend(&all, 2 * LEASE, START).await?;
+    assert_eq!(extended, [true, true, false, true, true]);
+    let acquired = |claim: Claim| matches!(claim, Claim::Acquired(_));
+    let again = scene.cache.claim(&ids, LEASE, ENDED).await?;
+    let again: Vec<_> = again.into_iter().map(acquired).collect();
+    assert_eq!(again, [false, false, true, false, false]);
+    let released = scene.cache.release(&[two, anothers, five], ENDED).await?;
+    assert_eq!(released, [true, false, true]);
+    let done = scene.cache.complete(&all, TTL, ENDED).await?;
+    assert_eq!(done, [true, false, false, true, false]);
+    for (place, done) in done.into_iter().enumerate() {
+        assert_eq!(scene.cache.is_processed(ids[place], ENDED).await?, done);
+    }
+    Ok(())
+}
+
+/// Claims of ids that nobody has, made in one call.
+async fn acquire_all(scene: &Scene, ids: &[MessageId]) -> Result<Vec<Proof>, BoxError> {
+    let claims = scene.cache.claim(ids, LEASE, START).await?;
+    let claimed = ids.iter().zip(claims).map(|(id, claim)| match claim {
+        Claim::Acquired(token) => Ok((*id, token)),
+        other => Err(format!("a fresh id: {other:?}").into()),
+    });
+    claimed.collect()
 }

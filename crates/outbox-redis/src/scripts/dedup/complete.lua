@@ -19,6 +19,7 @@ for at, token in ipairs(tokens) do
     remember(KEYS[place + 1], ids[at], ends)
     call('DEL', key)
   elseif live then
+    -- The one command for each id here; that its key can be read is seen by now.
     redis.call('SET', key, DONE, 'PXAT', life)
   end
   answers[at + 1] = live and 1 or 0

@@ -1,4 +1,4 @@
--- Looks an id up. KEYS: its own, then its buckets. ARGV[5]: the id.
+-- Looks an id up. KEYS: its own, then its buckets. ARGV[5]: the id in the compact layout.
 -- Answers the moment, then whether it is done; the moment alone where the period is another one.
 if stale() then
   return {micros}

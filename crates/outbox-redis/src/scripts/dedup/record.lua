@@ -1,6 +1,7 @@
 -- Records an id as done, whoever claims it. KEYS: its own, then its buckets, from the one that ends
 -- first to the one that ends last.
--- ARGV, from 5 on: the time to live, which of the buckets it goes to, when that one ends, the id.
+-- ARGV, from 5 on: the time to live, which of the buckets it goes to, when that one ends, and
+-- in the compact layout the id.
 -- Answers the moment, then whether it is news; the moment alone where the period is another one.
 if stale() then
   return {micros}

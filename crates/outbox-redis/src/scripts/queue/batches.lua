@@ -31,6 +31,12 @@ local function batch_of(proof)
   end
 end
 
+-- The ids of the entries that a batch began with. Where they are gone, its entries are none's: read, and
+-- never leased.
+local function ids_of(token)
+  return redis.call('HGET', BATCHES, 'i' .. token) or ''
+end
+
 -- Takes entries out of a batch.
 local function take_from_batch(token, entries)
   if redis.call('HINCRBY', BATCHES, 'n' .. token, 0 - entries) <= 0 then
@@ -77,7 +83,7 @@ end
 -- Notes what is left of a batch entry by entry.
 local function dissolve(token, value)
   local ids, pairs_of = {}, {}
-  for id in string.gmatch(redis.call('HGET', BATCHES, 'i' .. token), '%S+') do
+  for id in string.gmatch(ids_of(token), '%S+') do
     ids[#ids + 1] = id
   end
   local pending, left = pending_of(ids), 0

@@ -38,7 +38,7 @@ for _, token in ipairs(redis.call('HKEYS', BATCHES)) do
       dissolve(token, value)
     else
       local name = consumer_of(value)
-      going_on[name] = (going_on[name] or ' ') .. redis.call('HGET', BATCHES, 'i' .. token) .. ' '
+      going_on[name] = (going_on[name] or ' ') .. ids_of(token) .. ' '
     end
   end
 end
