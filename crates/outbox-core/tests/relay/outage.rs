@@ -160,6 +160,35 @@ async fn a_message_that_hangs_the_publisher_is_found_and_quarantined_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_that_stood_still_charges_no_message_for_it() {
+    let world = World::new(15);
+    let mut sink = Sink::healthy();
+    let first = AtomicBool::new(true);
+    sink.latency = Box::new(move |_| match first.swap(false, SeqCst) {
+        true => 100_000 * SECOND,
+        false => Duration::from_millis(1),
+    });
+    let sink = Arc::new(sink);
+    world.append(&[text(0)]).await;
+    let config = RelayConfig {
+        publish_timeout: SECOND,
+        ..RelayConfig::default()
+    };
+    let relay = world.relay(&sink, config);
+    let shutdown = Shutdown::new();
+    let operator = async {
+        tokio::time::sleep(SECOND / 10).await;
+        assert_eq!(sink.calls.lock().unwrap().len(), 1);
+        tokio::time::advance(5 * SECOND).await;
+        tokio::time::sleep(SECOND).await;
+        shutdown.trigger();
+    };
+    let (report, ()) = tokio::join!(relay.run(&shutdown), operator);
+    let tally = report.unwrap().tally;
+    assert_eq!((tally.done, tally.retried), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_that_hangs_each_trial_does_not_stop_those_behind_it() {
     let world = World::new(13);
     let mut sink = Sink::healthy();

@@ -49,7 +49,11 @@ impl Engine<'_> {
             started,
             now,
         };
-        let alone = messages.len() == 1 && !trial;
+        // A time limit that is noticed as late as this tells that the whole process stood still: the
+        // message may not even have been sent.
+        let limit = self.relay.config.publish_timeout;
+        let stood_still = now.since(started) >= limit.saturating_mul(2);
+        let alone = messages.len() == 1 && !trial && !stood_still;
         let ones = messages.iter().zip(&held).map(|(message, held)| One {
             message,
             held: *held,
