@@ -24,7 +24,8 @@ pub struct RelayConfig {
     /// How long the lease lasts unless it is extended, at a third of this time; 3 s by default. It
     /// bounds the time until another relay takes over from a dead one.
     pub lease: Duration,
-    /// When a publish call counts as hanging and is dropped; 10 s by default.
+    /// When a publish call counts as hanging and is dropped; 10 s by default. One that is alone in its call
+    /// is charged an attempt for that, unless as much time again has gone by: then this process stood still.
     pub publish_timeout: Duration,
     /// How often and after which delays a failing message is tried.
     pub retry: RetryPolicy,
