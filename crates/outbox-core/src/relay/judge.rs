@@ -15,8 +15,10 @@ use super::lane::Held;
 pub(super) enum Answer {
     /// The publisher answered, one result a message.
     Results(Vec<Result<(), PublishError>>),
-    /// It hung until its timeout, panicked, or answered another number of results.
+    /// It panicked, or answered another number of results.
     Broken(String),
+    /// It hung until its timeout.
+    Hung(String),
 }
 
 /// The circumstances under which results are judged.

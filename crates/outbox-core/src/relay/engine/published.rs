@@ -37,7 +37,9 @@ impl Engine<'_> {
         let lane = self.lanes.get(&destination);
         let until = lane.and_then(|lane| Some((lane.closed_until(now)?, lane.waits_as_told(now))));
         let mut put_back = until.map_or(Outcome::Release, |until| self.untried(until, now));
-        if let (Some((until, _)), true, Answer::Broken(_)) = (until, trial, &answer) {
+        if let (Some((until, _)), true, Answer::Broken(_) | Answer::Hung(_)) =
+            (until, trial, &answer)
+        {
             // This message may be what breaks the calls: the next trial is made with another.
             let until = until + self.relay.config.breaker.reset_timeout;
             put_back = Outcome::Hold { until };
@@ -51,8 +53,8 @@ impl Engine<'_> {
         };
         // A time limit that is noticed as late as this tells that the whole process stood still: the
         // message may not even have been sent.
-        let limit = self.relay.config.publish_timeout;
-        let stood_still = now.since(started) >= limit.saturating_mul(2);
+        let late = now.since(started) >= self.relay.config.publish_timeout.saturating_mul(2);
+        let stood_still = late && matches!(answer, Answer::Hung(_));
         let alone = messages.len() == 1 && !trial && !stood_still;
         let ones = messages.iter().zip(&held).map(|(message, held)| One {
             message,
@@ -63,7 +65,7 @@ impl Engine<'_> {
                 .zip(results)
                 .map(|(one, result)| court.judge(&one, result))
                 .collect(),
-            Answer::Broken(problem) => ones
+            Answer::Broken(problem) | Answer::Hung(problem) => ones
                 .map(|one| court.judge_broken(&one, alone, &problem))
                 .collect(),
         };
@@ -85,7 +87,7 @@ impl Engine<'_> {
         lane.returned(&call.messages, now);
         let results = match &call.answer {
             Answer::Results(results) => results,
-            Answer::Broken(problem) => {
+            Answer::Broken(problem) | Answer::Hung(problem) => {
                 tracing::warn!(
                     destination = call.destination,
                     problem,

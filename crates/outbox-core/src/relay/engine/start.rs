@@ -149,7 +149,7 @@ impl Engine<'_> {
                     messages.len()
                 )),
                 Ok(Err(_)) => Answer::Broken("publisher panicked".to_owned()),
-                Err(_) => Answer::Broken(format!("publisher did not answer within {limit:?}")),
+                Err(_) => Answer::Hung(format!("publisher did not answer within {limit:?}")),
             };
             Event::Published(Call {
                 destination,
